@@ -1,0 +1,1 @@
+"""rlkit's FSDP2 actor backend; one device is world size 1."""

@@ -1,0 +1,81 @@
+"""The policy in training, and a frozen policy."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import torch
+
+from rlkit.algos.aggregation import Denominators
+from rlkit.algos.objective import PolicyObjective
+from rlkit.protocols.actor import LogProbs, ModelRole
+from rlkit.types import Experience, Rollouts
+from rlkit_fsdp.forward import forward_rows
+from rlkit_fsdp.micro_batches import split_by_tokens
+from rlkit_fsdp.modules import PackedCausalLM
+from rlkit_fsdp.packed_rows import pack_rollouts, row_lengths
+from rlkit_fsdp.roles import TrainedModel, build_module
+
+
+def _compute_log_probs(role: ModelRole, root: PackedCausalLM, rollouts: Rollouts, temperature: float) -> LogProbs:
+    log_probs, entropy = forward_rows(
+        rollouts, lambda rows: root(rows, temperature), budget=role.micro_batch_tokens, device=role.device
+    )
+    return LogProbs(log_probs, entropy)
+
+
+class FSDPReference:
+    """A frozen policy."""
+
+    def __init__(self, role: ModelRole) -> None:
+        self.role = role
+        self.module = build_module(role, "causal_lm")
+        self.root = PackedCausalLM(self.module, getattr(torch, role.dtype))
+
+    def compute_log_probs(self, rollouts: Rollouts, *, temperature: float) -> LogProbs:
+        return _compute_log_probs(self.role, self.root, rollouts, temperature)
+
+    def onload(self) -> None:
+        self.module.to(self.role.device)
+
+    def offload(self) -> None:
+        if self.role.device != "cpu":
+            self.module.to("cpu")
+            torch.cuda.empty_cache()
+
+
+class FSDPActor(TrainedModel):
+    """The policy in training."""
+
+    def __init__(self, role: ModelRole) -> None:
+        module = build_module(role, "causal_lm")
+        super().__init__(role, module, PackedCausalLM(module, getattr(torch, role.dtype)))
+
+    def compute_log_probs(self, rollouts: Rollouts, *, temperature: float) -> LogProbs:
+        assert isinstance(self.root, PackedCausalLM)
+        return _compute_log_probs(self.role, self.root, rollouts, temperature)
+
+    def update_policy(
+        self, experience: Experience, objective: PolicyObjective, *, temperature: float
+    ) -> dict[str, float]:
+        """One optimizer step; see `rlkit.protocols.actor.PolicyActor`."""
+        rollouts = experience.rollouts
+        denominators = Denominators.of(experience.loss_mask.padded(False))
+        totals: dict[str, float] = defaultdict(float)
+        for rows in split_by_tokens(row_lengths(rollouts), self.role.micro_batch_tokens):
+            part = experience.select(rows)
+            log_probs, entropy = self.root(pack_rollouts(part.rollouts, self.role.device), temperature)
+            if not objective.needs_entropy_gradient:
+                entropy = entropy.detach()
+            responses = part.rollouts.response_ids
+            share = objective(
+                responses.with_values(log_probs).padded(0.0),
+                responses.with_values(entropy).padded(0.0),
+                part,
+                denominators,
+            )
+            share.loss.backward()
+            for name, value in share.metrics.items():
+                totals[name] += float(value)
+        step = self.optimizer.step()
+        return {**totals, **{f"actor/{name}": value for name, value in step.items()}}

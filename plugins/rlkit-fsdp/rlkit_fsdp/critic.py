@@ -1,0 +1,45 @@
+"""The value model in training."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import torch
+
+from rlkit.algos.aggregation import Denominators
+from rlkit.algos.objective import ValueObjective
+from rlkit.protocols.actor import ModelRole
+from rlkit.types import Experience, Ragged, Rollouts
+from rlkit_fsdp.forward import forward_rows
+from rlkit_fsdp.micro_batches import split_by_tokens
+from rlkit_fsdp.modules import PackedValueModel
+from rlkit_fsdp.packed_rows import pack_rollouts, row_lengths
+from rlkit_fsdp.roles import TrainedModel, build_module
+
+
+class FSDPCritic(TrainedModel):
+    """Predicts the return from each position of a response."""
+
+    def __init__(self, role: ModelRole) -> None:
+        module = build_module(role, "value")
+        super().__init__(role, module, PackedValueModel(module, getattr(torch, role.dtype)))
+
+    def compute_values(self, rollouts: Rollouts) -> Ragged:
+        (values,) = forward_rows(
+            rollouts, lambda rows: (self.root(rows),), budget=self.role.micro_batch_tokens, device=self.role.device
+        )
+        return values
+
+    def update_values(self, experience: Experience, objective: ValueObjective) -> dict[str, float]:
+        """One optimizer step on one mini-batch."""
+        denominators = Denominators.of(experience.loss_mask.padded(False))
+        totals: dict[str, float] = defaultdict(float)
+        for rows in split_by_tokens(row_lengths(experience.rollouts), self.role.micro_batch_tokens):
+            part = experience.select(rows)
+            values = self.root(pack_rollouts(part.rollouts, self.role.device))
+            share = objective(part.rollouts.response_ids.with_values(values).padded(0.0), part, denominators)
+            share.loss.backward()
+            for name, value in share.metrics.items():
+                totals[name] += float(value)
+        step = self.optimizer.step()
+        return {**totals, **{f"critic/{name}": value for name, value in step.items()}}

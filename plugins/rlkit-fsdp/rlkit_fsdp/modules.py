@@ -1,0 +1,57 @@
+"""Root modules: what is computed inside one forward pass, so that parameters are only touched there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlkit.algos.log_probs import chunked_log_probs
+from rlkit.models.packed import packed_forward, use_packed_attention
+from rlkit_fsdp.packed_rows import PackedRows
+
+
+class PackedCausalLM(nn.Module):
+    """A causal language model that answers with log-probs and entropies, never with logits."""
+
+    def __init__(self, model: Any, compute_dtype: torch.dtype) -> None:
+        super().__init__()
+        use_packed_attention(model)
+        self.model = model
+        self.compute_dtype = compute_dtype
+
+    def forward(self, rows: PackedRows, temperature: float) -> tuple[Tensor, Tensor]:
+        """Log-probs and entropies, [N] float32, of `rows.targets` under softmax(logits / temperature)."""
+        device_type = rows.token_ids.device.type
+        mixed = self.compute_dtype != torch.float32
+        with torch.autocast(device_type, dtype=self.compute_dtype if mixed else torch.bfloat16, enabled=mixed):
+            hidden = packed_forward(self.model.get_decoder(), rows.token_ids, rows.layout)
+        head = self.model.get_output_embeddings()
+        bias = None if head.bias is None else head.bias.to(self.compute_dtype)
+        return chunked_log_probs(
+            hidden[rows.predict_at].to(self.compute_dtype),
+            head.weight.to(self.compute_dtype),
+            rows.targets,
+            temperature=temperature,
+            bias=bias,
+        )
+
+
+class PackedValueModel(nn.Module):
+    """A backbone with one number for each position."""
+
+    def __init__(self, model: Any, compute_dtype: torch.dtype) -> None:
+        super().__init__()
+        use_packed_attention(model)
+        self.model = model
+        self.compute_dtype = compute_dtype
+
+    def forward(self, rows: PackedRows) -> Tensor:
+        """Values [N] float32 at `rows.predict_at`."""
+        device_type = rows.token_ids.device.type
+        mixed = self.compute_dtype != torch.float32
+        with torch.autocast(device_type, dtype=self.compute_dtype if mixed else torch.bfloat16, enabled=mixed):
+            hidden = packed_forward(self.model.model, rows.token_ids, rows.layout)
+        # The head is tiny and its output is regressed on: always in float32.
+        return self.model.score(hidden[rows.predict_at].float()).squeeze(-1)

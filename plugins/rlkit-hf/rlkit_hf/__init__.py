@@ -1,0 +1,1 @@
+"""rlkit's transformers rollout engine and the auto model family."""

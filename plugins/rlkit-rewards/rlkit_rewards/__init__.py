@@ -1,0 +1,1 @@
+"""rlkit's reward functions: gsm8k, math, exact match, format, length."""

@@ -1,0 +1,36 @@
+"""Estimators of the divergence between the policy and a reference from sampled tokens.
+
+Schulman 2020, "Approximating KL divergence", http://joschu.net/blog/kl-approx.html. With d = log p - log q for tokens
+sampled from p: k1 = d (unbiased, high variance), k2 = d^2 / 2 (biased, low variance), k3 = exp(-d) - 1 + d (unbiased,
+low variance, never negative), abs = |d|.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+KLEstimator = Literal["k1", "k2", "k3", "abs"]
+
+MAX_LOG_RATIO = 20.0
+"""exp(20) is about 5e8: far beyond any useful ratio, still far from overflowing float32 when squared."""
+
+MAX_K3 = 10.0
+"""k3 grows exponentially where the reference is surer than the policy; one such token must not own the batch."""
+
+
+def compute_kl(log_probs: Tensor, ref_log_probs: Tensor, estimator: KLEstimator) -> Tensor:
+    """[B, R] estimate for each token, differentiable in `log_probs`; both [B, R], nats."""
+    difference = log_probs.float() - ref_log_probs.float()
+    match estimator:
+        case "k1":
+            return difference
+        case "k2":
+            return difference.square() / 2
+        case "k3":
+            negated = torch.clamp(-difference, -MAX_LOG_RATIO, MAX_LOG_RATIO)
+            return torch.clamp(torch.exp(negated) - 1 - negated, -MAX_K3, MAX_K3)
+        case "abs":
+            return difference.abs()

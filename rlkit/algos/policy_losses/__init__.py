@@ -1,0 +1,1 @@
+"""Policy losses, one file each: a loss for each token, differentiable in its log-prob."""

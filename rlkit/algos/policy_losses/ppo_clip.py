@@ -1,0 +1,45 @@
+"""PPO's clipped surrogate (Schulman et al. 2017, arXiv:1707.06347, eq. 7), with asymmetric bounds (Yu et al. 2025,
+DAPO, arXiv:2503.14476) and the dual clip (Ye et al. 2019, arXiv:1912.09729, eq. 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlkit.algos.kl import MAX_LOG_RATIO
+
+
+@dataclass(frozen=True, eq=False)
+class TokenLosses:
+    """losses [B, R], differentiable in the log-probs; metrics: name -> [B, R] of per-token values to be averaged."""
+
+    losses: Tensor
+    metrics: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class PPOClip:
+    """r = exp(clamp(log p - log p_old, +-20));  loss = max(-A r, -A clip(r, 1 - low, 1 + high)), and for A < 0 at most -A * dual."""
+
+    clip_low: float
+    clip_high: float
+    dual_clip: float
+
+    def __call__(self, log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor) -> TokenLosses:
+        """All [B, R]; what stands outside the mask is of no account to the caller."""
+        log_ratio = torch.clamp(log_probs.float() - old_log_probs.float(), -MAX_LOG_RATIO, MAX_LOG_RATIO)
+        ratio = torch.exp(log_ratio)
+        plain = -advantages * ratio
+        clipped = -advantages * torch.clamp(ratio, 1 - self.clip_low, 1 + self.clip_high)
+        pessimistic = torch.maximum(plain, clipped)
+        capped = torch.minimum(pessimistic, -advantages * self.dual_clip)
+        losses = torch.where(advantages < 0, capped, pessimistic)
+        metrics = {
+            "actor/clip_fraction": (clipped > plain).float(),
+            "actor/dual_clip_fraction": ((pessimistic > -advantages * self.dual_clip) & (advantages < 0)).float(),
+            "actor/kl_to_old": -log_ratio.detach(),
+        }
+        return TokenLosses(losses, metrics)

@@ -1,0 +1,34 @@
+"""From one score for each answer to a reward for each token."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rlkit.algos.kl import KLEstimator, compute_kl
+from rlkit.algos.masked import where_mask
+
+
+def place_scores(scores: Tensor, mask: Tensor) -> Tensor:
+    """[B, R]: each answer's score [B] on the last token that the policy sampled, zero elsewhere.
+
+    A row without sampled tokens gets nothing.
+    """
+    columns = torch.arange(mask.shape[1], device=mask.device)
+    last = torch.where(mask, columns, torch.full_like(columns, -1)).amax(dim=1)
+    at_last = columns[None, :] == last[:, None]
+    return torch.where(at_last, scores[:, None].float(), torch.zeros((), device=scores.device))
+
+
+def subtract_kl(
+    rewards: Tensor,
+    log_probs: Tensor,
+    ref_log_probs: Tensor,
+    mask: Tensor,
+    *,
+    coefficient: float,
+    estimator: KLEstimator,
+) -> tuple[Tensor, Tensor]:
+    """Rewards less `coefficient` times each token's KL (Ziegler et al. 2019, arXiv:1909.08593, eq. 2), and the KL; [B, R]."""
+    kl = where_mask(compute_kl(log_probs, ref_log_probs, estimator), mask)
+    return rewards - coefficient * kl, kl

@@ -1,0 +1,1 @@
+"""Where models live and how weights travel between them."""

@@ -1,0 +1,21 @@
+"""The two base classes of everything that can be configured."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Section(BaseModel):
+    """A part of a project file: strict, frozen, unknown keys refused, field docstrings kept as documentation."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=False,
+    )
+
+
+class PluginOptions(Section):
+    """Base of a plugin's own options: the `options` table beside the plugin's name in a project file."""

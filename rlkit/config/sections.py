@@ -1,0 +1,356 @@
+"""The sections that a project file is made of. The only place where a default lives."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from rlkit.config.base import Section
+
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveFraction = Annotated[float, Field(gt=0, le=1)]
+PathList = tuple[str, ...]
+
+
+class RunSection(Section):
+    """Where the run lives and how it starts."""
+
+    name: str = Field(default="run", min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run: its folder is `<output>/<name>`. Letters, digits, dot, dash, underscore."""
+    output: str = "runs"
+    """Folder that holds the run folders."""
+    seed: NonNegativeInt = 0
+    """Seed of everything random: data order, sampling, initialisation. The same seed gives the same run."""
+    resume: Literal["auto", "never", "must"] = "auto"
+    """auto: go on from the newest whole checkpoint in the run folder, or start; never: refuse a used folder; must: refuse to start anew."""
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$")
+    """auto takes the first CUDA device, else the CPU."""
+    threads: NonNegativeInt = 0
+    """CPU threads for arithmetic; 0 leaves torch's choice."""
+    hooks: tuple[str, ...] = ()
+    """Hook plugins to add, by name or as `file.py:object`, besides those that are always on."""
+    required_plugins: tuple[str, ...] = ()
+    """Distributions that must be installed, as requirement strings: `["rlkit-hf>=0.1"]`. Checked before anything loads."""
+
+
+class ModelSection(Section):
+    """The model that is trained or asked."""
+
+    path: str = Field(default="", min_length=0)
+    """Folder with config.json, safetensors and tokenizer, or a Hub id. Required."""
+    family: str = "auto"
+    """Model family plugin; auto finds it by the `architectures` in config.json."""
+    tokenizer: str = ""
+    """Folder or Hub id of another tokenizer; empty means the model's own."""
+    chat_template: str = ""
+    """Path of a Jinja chat template that replaces the tokenizer's; empty keeps the tokenizer's own."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of parameters and arithmetic. float32 is exact and right on a CPU; bfloat16 is usual on GPUs."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Off unless you have read that code."""
+
+
+class PromptDataSection(Section):
+    """Prompts for reinforcement learning, generation and evaluation."""
+
+    train: PathList = ()
+    """Prompt files (JSONL, JSON, parquet, Arrow) or Hub ids for training. Required for training."""
+    validation: PathList = ()
+    """Prompt files for validation during training; empty means none."""
+    prompt_key: str = ""
+    """Column with the prompt (a string or messages); empty finds it: prompt, messages, question, problem, instruction."""
+    reference_key: str = ""
+    """Column with the reference answer; empty finds it: reward_model.ground_truth, answer, solution, target, ground_truth, reference."""
+    system_prompt: str = ""
+    """System message put before every prompt that has none; empty means none."""
+    max_prompt_tokens: PositiveInt = 512
+    """Longest prompt in tokens, after the chat template."""
+    overlong_prompts: Literal["refuse", "drop"] = "refuse"
+    """What to do with prompts over the limit: refuse the run, or drop them and say how many. Never cut."""
+    shuffle: bool = True
+    """Shuffle the training prompts each epoch, by the run's seed."""
+    limit: NonNegativeInt = 0
+    """Use only the first rows of each split; 0 uses all."""
+
+
+class SFTDataSection(Section):
+    """Conversations for supervised fine-tuning."""
+
+    train: PathList = ()
+    """Files (JSONL, JSON, parquet, Arrow) or Hub ids to learn from. Required."""
+    validation: PathList = ()
+    """Files for the validation loss; empty means none."""
+    format: Literal["auto", "messages", "prompt_completion", "alpaca", "sharegpt", "question_answer"] = "auto"
+    """Row format; auto finds it by the columns of the first row."""
+    system_prompt: str = ""
+    """System message put before every conversation that has none; empty means none."""
+    max_length: PositiveInt = 1024
+    """Longest conversation in tokens."""
+    overlong: Literal["refuse", "drop"] = "refuse"
+    """What to do with conversations over the limit: refuse the run, or drop them and say how many. Never cut."""
+    shuffle: bool = True
+    """Shuffle each epoch, by the run's seed."""
+    limit: NonNegativeInt = 0
+    """Use only the first rows of each split; 0 uses all."""
+
+
+class OptimizedSection(Section):
+    """A model in training: the backend that holds it and its AdamW optimizer."""
+
+    lr: PositiveFloat = 1e-5
+    """Peak learning rate."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """Course of the learning rate after the warm-up, down to `min_lr_ratio` at the last step."""
+    warmup_steps: NonNegativeInt = 0
+    """Optimizer steps over which the learning rate rises linearly from zero."""
+    min_lr_ratio: Fraction = 0.0
+    """Final learning rate as a fraction of the peak; cosine and linear only."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Decoupled weight decay of matrices; norms and biases are never decayed."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """AdamW's moment coefficients."""
+    eps: PositiveFloat = 1e-8
+    """AdamW's denominator constant."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradients with a larger norm are scaled down to it. A step with a non-finite norm is skipped and counted."""
+    micro_batch_tokens: PositiveInt = 8192
+    """Tokens in one forward and backward pass. Only memory and speed depend on it, never the result."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more work."""
+
+
+class SFTSection(OptimizedSection):
+    """How supervised fine-tuning runs."""
+
+    backend: str = "fsdp"
+    """Actor backend plugin that holds the model."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The backend's own options; see `rlkit plugins show`."""
+    epochs: PositiveInt = 1
+    """Passes over the data; `steps`, when set, ends the run earlier."""
+    steps: NonNegativeInt = 0
+    """Optimizer steps; 0 means as many as the epochs take."""
+    batch_size: PositiveInt = 32
+    """Conversations in one optimizer step."""
+
+
+class ActorSection(OptimizedSection):
+    """The policy in training."""
+
+    backend: str = "fsdp"
+    """Actor backend plugin for all roles of the run."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The backend's own options; see `rlkit plugins show`."""
+    lr: PositiveFloat = 1e-6
+    """Peak learning rate of the policy."""
+
+
+class CriticSection(OptimizedSection):
+    """The value model; used only by advantage estimators that need one."""
+
+    path: str = ""
+    """Folder or Hub id that the critic starts from; empty means the same as `model.path`."""
+    lr: PositiveFloat = 1e-5
+    """Peak learning rate of the critic; usually larger than the actor's."""
+    value_clip: PositiveFloat = 0.2
+    """Predictions may move this far from their old value before the loss stops rewarding it (PPO's value clipping)."""
+    warmup_iterations: NonNegativeInt = 0
+    """First PPO iterations in which only the critic learns."""
+
+
+class ReferenceSection(Section):
+    """The frozen policy that the KL penalty is measured against; loaded only when a KL coefficient is above zero."""
+
+    path: str = ""
+    """Folder or Hub id of the reference; empty means the same as `model.path`."""
+
+
+class SamplingSection(Section):
+    """How answers are drawn."""
+
+    max_response_tokens: PositiveInt = 256
+    """Longest answer in tokens."""
+    temperature: NonNegativeFloat = 1.0
+    """Softmax temperature; 0 is greedy."""
+    top_p: PositiveFraction = 1.0
+    """Nucleus sampling: the smallest set of tokens with this much probability is kept."""
+    top_k: NonNegativeInt = 0
+    """Only the k likeliest tokens are kept; 0 keeps all."""
+    min_p: Fraction = 0.0
+    """Tokens below this fraction of the top token's probability are dropped; 0 drops none."""
+    stop: tuple[str, ...] = ()
+    """Strings that end an answer, besides the end-of-sequence token."""
+
+
+class RolloutSection(SamplingSection):
+    """How answers for training are made."""
+
+    engine: str = "hf"
+    """Rollout engine plugin."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The engine's own options; see `rlkit plugins show`."""
+    prompts_per_step: PositiveInt = 64
+    """Different prompts in one PPO iteration."""
+    samples_per_prompt: PositiveInt = 4
+    """Answers to each prompt; group baselines need at least two."""
+    temperature: PositiveFloat = 1.0
+    """Softmax temperature while training; greedy (0) would leave nothing to learn from."""
+
+
+class RewardSection(Section):
+    """How answers are judged."""
+
+    functions: tuple[str, ...] = ()
+    """Reward functions: plugin names, `file.py:function` or `package.module:attr`. Scores are added by weight. Required."""
+    weights: tuple[float, ...] = ()
+    """One weight for each function; empty means 1 for each."""
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Options by function name: `[reward.options.gsm8k]`."""
+    timeout_s: PositiveFloat = 30.0
+    """Seconds after which one call of a reward function (one batch) counts as failed."""
+    on_error: Literal["stop", "zero"] = "stop"
+    """What a failed verdict does: stop the run with the reason, or score 0 and be counted in `reward/errors`."""
+
+    @model_validator(mode="after")
+    def _weights_match(self) -> RewardSection:
+        if self.weights and len(self.weights) != len(self.functions):
+            raise ValueError(
+                f"reward.weights has {len(self.weights)} numbers for {len(self.functions)} functions; "
+                "give one for each or leave it empty"
+            )
+        unknown = sorted(set(self.options) - set(self.functions))
+        if unknown:
+            raise ValueError(
+                f"reward.options names {', '.join(unknown)}, which reward.functions does not; "
+                f"functions: {', '.join(self.functions) or '(none)'}"
+            )
+        return self
+
+
+class AlgorithmSection(Section):
+    """The maths of the update."""
+
+    advantage: Literal["gae", "grpo"] = "gae"
+    """Advantage estimator. gae: needs a critic, per-token credit. grpo: compares the answers to one prompt, needs no critic."""
+    gamma: PositiveFraction = 1.0
+    """Discount of later rewards; 1 is usual for answers that are judged at their end."""
+    lam: Fraction = 1.0
+    """GAE's lambda: 1 trusts the rewards (no bias), lower values trust the critic (less variance)."""
+    policy_loss: Literal["ppo_clip"] = "ppo_clip"
+    """Policy loss."""
+    clip_low: Fraction = 0.2
+    """The probability ratio is clipped from below at 1 - clip_low."""
+    clip_high: NonNegativeFloat = 0.2
+    """The probability ratio is clipped from above at 1 + clip_high; above clip_low is DAPO's clip-higher."""
+    dual_clip: Annotated[float, Field(gt=1)] = 3.0
+    """For negative advantages the loss is capped at this multiple of the advantage (dual clip)."""
+    loss_aggregation: Literal[
+        "token_mean", "seq_mean_token_sum", "seq_mean_token_mean", "seq_mean_token_sum_norm", "token_sum"
+    ] = "token_mean"
+    """How token losses become one number; denominators are counted over the whole mini-batch."""
+    horizon: NonNegativeInt = 0
+    """Divisor of seq_mean_token_sum_norm; 0 means rollout.max_response_tokens."""
+    kl_estimator: Literal["k1", "k2", "k3", "abs"] = "k3"
+    """Estimator of the divergence from the reference (Schulman 2020, http://joschu.net/blog/kl-approx.html)."""
+    kl_in_reward: NonNegativeFloat = 0.0
+    """Coefficient of the KL penalty subtracted from each token's reward; 0 leaves it out."""
+    kl_loss: NonNegativeFloat = 0.0
+    """Coefficient of the KL term added to the policy loss; 0 leaves it out."""
+    entropy_bonus: NonNegativeFloat = 0.0
+    """Coefficient of the entropy added to the objective; 0 leaves it out."""
+    epochs: PositiveInt = 1
+    """Passes over each iteration's rollouts."""
+    mini_batch_samples: NonNegativeInt = 0
+    """Answers in one optimizer step; 0 means all of the iteration's (fully on-policy). Must divide prompts_per_step x samples_per_prompt."""
+
+
+class TrainerSection(Section):
+    """How long the run goes on and what it leaves behind."""
+
+    steps: PositiveInt = 100
+    """PPO iterations; each makes new rollouts."""
+    validate_every: NonNegativeInt = 0
+    """Iterations between validations; 0 validates at the end only (when there is validation data)."""
+    validate_first: bool = True
+    """Validate before the first update, so that the gain is known."""
+    checkpoint_every: NonNegativeInt = 0
+    """Iterations between checkpoints; 0 saves at the end and on Ctrl-C only."""
+    keep_checkpoints: PositiveInt = 2
+    """Newest checkpoints kept; older ones are deleted after a new one is whole."""
+    save_rollouts: bool = True
+    """Write each iteration's rollouts to `rollouts/` for inspection and replay."""
+
+
+class SFTTrainerSection(Section):
+    """What a supervised run leaves behind, and when."""
+
+    validate_every: NonNegativeInt = 0
+    """Optimizer steps between validations; 0 validates at the end only."""
+    checkpoint_every: NonNegativeInt = 0
+    """Optimizer steps between checkpoints; 0 saves at the end and on Ctrl-C only."""
+    keep_checkpoints: PositiveInt = 2
+    """Newest checkpoints kept; older ones are deleted after a new one is whole."""
+
+
+class ValidationSection(Section):
+    """How answers for validation are drawn."""
+
+    samples_per_prompt: PositiveInt = 1
+    """Answers to each validation prompt."""
+    temperature: NonNegativeFloat = 0.0
+    """0 is greedy."""
+    top_p: PositiveFraction = 1.0
+    """Nucleus mass kept."""
+    max_response_tokens: NonNegativeInt = 0
+    """Longest answer in tokens; 0 means rollout.max_response_tokens."""
+
+
+class GenerationSection(SamplingSection):
+    """What is generated and how."""
+
+    prompts: PathList = ()
+    """Prompt files (JSONL, JSON, parquet, Arrow) or Hub ids. Required."""
+    output: str = "completions.jsonl"
+    """Completions file; rows already in it are not made again."""
+    engine: str = "hf"
+    """Rollout engine plugin."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The engine's own options; see `rlkit plugins show`."""
+    samples_per_prompt: PositiveInt = 1
+    """Answers to each prompt."""
+    temperature: NonNegativeFloat = 0.0
+    """Softmax temperature; 0 is greedy."""
+    batch_prompts: PositiveInt = 256
+    """Prompts handed to the engine at once; results are written after each batch."""
+    log_probs: bool = False
+    """Write each token's id and log-prob."""
+    prompt_key: str = ""
+    """Column with the prompt; empty finds it."""
+    reference_key: str = ""
+    """Column with the reference answer; empty finds it."""
+    system_prompt: str = ""
+    """System message put before every prompt that has none; empty means none."""
+    max_prompt_tokens: PositiveInt = 512
+    """Longest prompt in tokens, after the chat template."""
+    overlong_prompts: Literal["refuse", "drop"] = "refuse"
+    """What to do with prompts over the limit: refuse, or drop them and say how many. Never cut."""
+    limit: NonNegativeInt = 0
+    """Use only the first prompts; 0 uses all."""
+
+
+class EvaluationSection(Section):
+    """What is scored and how sure the result is."""
+
+    completions: PathList = ()
+    """Completions files, as `rlkit generate` writes them; from the second on, each is compared with the first. Required."""
+    output: str = ""
+    """JSON file for the result; empty prints only."""
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """Level of the intervals."""
+    bootstrap_samples: PositiveInt = 2000
+    """Resamples of the prompts for the intervals of scores that are not 0 or 1."""

@@ -1,0 +1,1 @@
+"""Reading data files and turning their rows into prompts, conversations and token ids."""

@@ -1,0 +1,1 @@
+"""Answering the prompts of a file: from prompts to a completions file."""

@@ -1,0 +1,104 @@
+"""From what a user typed (a folder, a run, a checkpoint, a Hub id) to a folder with a model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from rlkit.errors import ModelError
+
+DOWNLOAD_PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
+"""What is fetched from the Hub: safetensors, configuration and tokenizer files; never pickles, never code."""
+
+REMOTE_CODE_PATTERNS = (*DOWNLOAD_PATTERNS, "*.py")
+
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
+
+
+def locate_model(path: str, *, trust_remote_code: bool = False) -> Path:
+    """Folder with config.json for `path`: a model folder, a run or checkpoint folder, or a Hub id.
+
+    A run folder means its final `model/`, or else its newest checkpoint. A Hub id is looked up in the local cache and
+    downloaded only when it is not there. Raises `ModelError` when there is no such model.
+    """
+    folder = _existing_folder(path)
+    if folder is None:
+        return _from_hub(path, trust_remote_code=trust_remote_code)
+    found = model_inside(folder)
+    if found is None:
+        raise ModelError(
+            f"folder '{path}' has no config.json, so it is not a model (nor a run or checkpoint holding one)"
+        )
+    return found
+
+
+def locate_tokenizer(path: str, *, trust_remote_code: bool = False) -> Path:
+    """As `locate_model`, but the folder needs tokenizer files only."""
+    folder = _existing_folder(path)
+    if folder is None:
+        return _from_hub(path, trust_remote_code=trust_remote_code)
+    if (folder / "tokenizer_config.json").is_file() or (folder / "tokenizer.json").is_file():
+        return folder
+    found = model_inside(folder)
+    if found is None:
+        raise ModelError(f"folder '{path}' has no tokenizer_config.json, so it holds no tokenizer")
+    return found
+
+
+def model_inside(folder: Path) -> Path | None:
+    """The model folder that `folder` is or holds (model, checkpoint, run); None when there is none."""
+    if (folder / "config.json").is_file():
+        return folder
+    if (folder / "model" / "config.json").is_file():
+        return folder / "model"
+    checkpoints = (folder / "checkpoints").glob("step_*")
+    for checkpoint in sorted(checkpoints, key=lambda path: path.name, reverse=True):
+        if (checkpoint / "model" / "config.json").is_file():
+            return checkpoint / "model"
+    return None
+
+
+def _existing_folder(path: str) -> Path | None:
+    if not path:
+        raise ModelError("no model given; set model.path (or --model) to a folder or a Hub id")
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ModelError(f"model path '{path}' is a file; give the folder that holds config.json")
+    if not _HUB_ID.match(path) or path.count("/") > 1 or ".." in path:
+        raise ModelError(f"model folder '{path}' does not exist")
+    return None
+
+
+def _from_hub(hub_id: str, *, trust_remote_code: bool) -> Path:
+    """The snapshot folder of a Hub model, from the cache if it is there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    patterns = list(REMOTE_CODE_PATTERNS if trust_remote_code else DOWNLOAD_PATTERNS)
+    try:
+        return _whole(Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True)))
+    except (LocalEntryNotFoundError, ModelError):
+        pass
+    except ValueError as error:
+        raise ModelError(f"model '{hub_id}' is neither a folder nor a Hub id: {error}") from error
+    try:
+        return _whole(Path(snapshot_download(hub_id, allow_patterns=patterns)))
+    except ModelError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"model '{hub_id}' is neither an existing folder nor in the Hub cache, and could not be downloaded: {reason}"
+        ) from error
+
+
+def _whole(snapshot: Path) -> Path:
+    """The snapshot, unless its configuration or a part of its weights is missing (an interrupted download)."""
+    from rlkit.models.safetensors_io import weight_files
+
+    if not (snapshot / "config.json").is_file():
+        raise ModelError(f"Hub snapshot '{snapshot}' has no config.json")
+    weight_files(snapshot)
+    return snapshot

@@ -1,0 +1,126 @@
+"""What several pipelines build the same way: device, seeds, model, tokenizer, roles."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlkit.config.sections import ModelSection, OptimizedSection, RunSection
+from rlkit.errors import ConfigError
+from rlkit.models.locate import locate_model, locate_tokenizer
+from rlkit.models.registry import choose_family, find_family
+from rlkit.models.shape import read_shape
+from rlkit.models.tokenizer import load_tokenizer
+from rlkit.plugin import PluginKind
+from rlkit.plugin.loader import LoadedPlugin, load_plugin
+from rlkit.protocols import ModelFamily, ModelRole
+from rlkit.protocols.actor import OptimizerSettings
+
+
+@dataclass(frozen=True)
+class LocatedModel:
+    """A model that is there, with its family and tokenizer, but not in memory."""
+
+    folder: Path
+    plugin: LoadedPlugin
+    family: ModelFamily
+    tokenizer: Any
+    context_length: int
+
+
+def prepare_process(run: RunSection) -> str:
+    """Threads and seeds; returns the device that `run.device` means here."""
+    if run.threads:
+        torch.set_num_threads(run.threads)
+    random.seed(run.seed)
+    torch.manual_seed(run.seed)
+    cuda = torch.cuda.is_available()
+    if run.device == "auto":
+        return "cuda:0" if cuda else "cpu"
+    if run.device.startswith("cuda") and not cuda:
+        raise ConfigError(f"run.device = {run.device}, but torch sees no CUDA device; use auto or cpu")
+    return run.device
+
+
+def locate(section: ModelSection) -> LocatedModel:
+    """Find the model's folder, family and tokenizer."""
+    trust = section.trust_remote_code
+    folder = locate_model(section.path, trust_remote_code=trust)
+    plugin = load_plugin(PluginKind.MODEL_FAMILY, choose_family(folder, family=section.family))
+    family = find_family(folder, family=section.family)
+    tokenizer = load_tokenizer(
+        locate_tokenizer(section.tokenizer, trust_remote_code=trust) if section.tokenizer else folder,
+        chat_template=section.chat_template,
+        trust_remote_code=section.trust_remote_code,
+    )
+    shape = read_shape(folder)
+    if len(tokenizer) > shape.vocab_size:
+        raise ConfigError(
+            f"the tokenizer has {len(tokenizer)} tokens, but the model in {folder} has a vocabulary of "
+            f"{shape.vocab_size}; check model.tokenizer"
+        )
+    return LocatedModel(folder, plugin, family, tokenizer, shape.context_length)
+
+
+def model_role(
+    section: ModelSection,
+    located: LocatedModel,
+    run: RunSection,
+    device: str,
+    optimized: OptimizedSection,
+    *,
+    path: str = "",
+    total_steps: int | None,
+) -> ModelRole:
+    """The role of a model of the run; `total_steps` None makes it frozen."""
+    folder = locate_model(path) if path else located.folder
+    family = find_family(folder, family=section.family) if path else located.family
+    return ModelRole(
+        path=folder,
+        family=family,
+        dtype=section.dtype,
+        device=device,
+        micro_batch_tokens=optimized.micro_batch_tokens,
+        gradient_checkpointing=optimized.gradient_checkpointing,
+        trust_remote_code=section.trust_remote_code,
+        seed=run.seed,
+        optimizer=None if total_steps is None else optimizer_settings(optimized, total_steps),
+    )
+
+
+def optimizer_settings(section: OptimizedSection, total_steps: int) -> OptimizerSettings:
+    return OptimizerSettings(
+        lr=section.lr,
+        weight_decay=section.weight_decay,
+        betas=section.betas,
+        eps=section.eps,
+        max_grad_norm=section.max_grad_norm,
+        schedule=section.schedule,
+        warmup_steps=section.warmup_steps,
+        total_steps=total_steps,
+        min_lr_ratio=section.min_lr_ratio,
+    )
+
+
+def write_model(located: LocatedModel, named_tensors: Any, target: Path) -> None:
+    """An HF-loadable folder with tokenizer, moved into place whole."""
+    aside = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    fill_model(located, named_tensors, aside)
+    shutil.rmtree(target, ignore_errors=True)
+    aside.rename(target)
+
+
+def fill_model(located: LocatedModel, named_tensors: Any, folder: Path) -> None:
+    """Weights, config and tokenizer into an existing folder."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(located.folder)
+    located.family.save(named_tensors, config, folder)
+    located.tokenizer.save_pretrained(folder)

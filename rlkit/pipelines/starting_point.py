@@ -1,0 +1,55 @@
+"""Where a run starts: at the beginning, or at its newest whole checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlkit.config import Section
+from rlkit.tracking.checkpoints import CheckpointStore
+from rlkit.tracking.run_folder import LOGGER, RunFolder
+
+FREE_TO_CHANGE = ("run.", "trainer.")
+"""Settings that may differ between a run and its continuation without a word."""
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """checkpoint None means the beginning (step 0)."""
+
+    step: int
+    checkpoint: Path | None
+
+
+def starting_point(folder: RunFolder, store: CheckpointStore, config: Section) -> StartingPoint:
+    """The newest whole checkpoint of the folder's earlier run, if any; says which settings differ from that run's."""
+    found = store.newest_whole()
+    if found is None:
+        return StartingPoint(0, None)
+    step, checkpoint = found
+    before = dict(_leaves(folder.read().get("config", {})))
+    for key, value in _leaves(config.model_dump(mode="json")):
+        if key in before and before[key] != value and not key.startswith(FREE_TO_CHANGE):
+            LOGGER.warning("resuming with %s = %r; the run began with %r", key, value, before[key])
+    return StartingPoint(step, checkpoint)
+
+
+def already_finished(folder: RunFolder, start: StartingPoint, steps: int) -> bool:
+    """Whether nothing is left to do; says so."""
+    if start.checkpoint is None or start.step < steps or not (folder.model / "config.json").exists():
+        return False
+    print(
+        f"run {folder.path} is complete ({start.step} of {steps} steps): its model is {folder.model}. "
+        "To train anew choose another --name; to go on, raise the number of steps."
+    )
+    return True
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

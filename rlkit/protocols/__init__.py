@@ -1,0 +1,27 @@
+"""What a plugin of each kind must be able to do. Structural: nothing needs to be inherited."""
+
+from rlkit.protocols.actor import ActorBackend, LogProbs, Metrics, ModelRole, PolicyActor, ReferenceModel
+from rlkit.protocols.critic import Critic
+from rlkit.protocols.family import ModelFamily, ModelHead
+from rlkit.protocols.reward import RewardFunction
+from rlkit.protocols.rollout_engine import RolloutEngine
+from rlkit.protocols.supervised import SupervisedTrainee
+from rlkit.protocols.tokenizer import Tokenizer
+from rlkit.protocols.weight_sync import WeightSync
+
+__all__ = [
+    "ActorBackend",
+    "Critic",
+    "LogProbs",
+    "Metrics",
+    "ModelFamily",
+    "ModelHead",
+    "ModelRole",
+    "PolicyActor",
+    "ReferenceModel",
+    "RewardFunction",
+    "RolloutEngine",
+    "SupervisedTrainee",
+    "Tokenizer",
+    "WeightSync",
+]

@@ -1,0 +1,109 @@
+"""Actor backends: they build and train the models of the roles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from rlkit.protocols.critic import Critic
+from rlkit.protocols.family import ModelFamily
+from rlkit.protocols.supervised import SupervisedTrainee
+from rlkit.types.experience import Experience
+from rlkit.types.ragged import Ragged
+from rlkit.types.rollouts import Rollouts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rlkit.algos.objective import PolicyObjective
+
+Metrics = Mapping[str, float]
+"""`area/name` -> number."""
+
+
+@dataclass(frozen=True, eq=False)
+class LogProbs:
+    """log_probs, entropy: ragged float32 aligned with the responses, nats."""
+
+    log_probs: Ragged
+    entropy: Ragged
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW with a warm-up and a schedule; see the config section of the role for the meaning of each."""
+
+    lr: float
+    weight_decay: float
+    betas: tuple[float, float]
+    eps: float
+    max_grad_norm: float
+    schedule: Literal["constant", "cosine", "linear"]
+    warmup_steps: int
+    total_steps: int  # optimizer steps of the whole run: where cosine and linear end
+    min_lr_ratio: float
+
+
+@dataclass(frozen=True)
+class ModelRole:
+    """What a backend needs to know to build one model. The same for every role."""
+
+    path: Path  # a folder with config.json and safetensors
+    family: ModelFamily
+    dtype: str  # of the parameters and the arithmetic: float32, bfloat16, float16
+    device: str  # cpu, cuda, cuda:1
+    micro_batch_tokens: int  # no forward pass sees more tokens than this (a longer row goes alone)
+    gradient_checkpointing: bool
+    trust_remote_code: bool
+    seed: int
+    optimizer: OptimizerSettings | None = None  # None: the role is never trained
+
+
+class ReferenceModel(Protocol):
+    """A frozen policy."""
+
+    def compute_log_probs(self, rollouts: Rollouts, *, temperature: float) -> LogProbs:
+        """Log-probs of each response token under `softmax(logits / temperature)`, and that distribution's entropy."""
+        ...
+
+    def onload(self) -> None: ...
+
+    def offload(self) -> None: ...
+
+
+class PolicyActor(ReferenceModel, Protocol):
+    """The policy in training."""
+
+    def update_policy(self, experience: Experience, objective: PolicyObjective, *, temperature: float) -> Metrics:
+        """One optimizer step on one mini-batch, however many micro-batches that takes.
+
+        Loss denominators are counted over the whole mini-batch, so the split never changes the gradient.
+        A step whose gradient norm is not finite is skipped and counted in `actor/skipped_steps`.
+        """
+        ...
+
+    def export_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Hugging Face names and full tensors, one at a time; tied tensors appear once."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write weights, optimizer and schedule under `folder` (which exists and is empty)."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Restore what `save` wrote; the next update then gives the same bits."""
+        ...
+
+
+class ActorBackend(Protocol):
+    """The plugin's target: constructed as `Target(options)` with its own validated options."""
+
+    def build_actor(self, role: ModelRole) -> PolicyActor: ...
+
+    def build_reference(self, role: ModelRole) -> ReferenceModel: ...
+
+    def build_critic(self, role: ModelRole) -> Critic: ...
+
+    def build_supervised(self, role: ModelRole) -> SupervisedTrainee: ...

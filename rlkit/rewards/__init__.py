@@ -1,0 +1,1 @@
+"""Judging answers: adapting reward functions and calling them safely."""

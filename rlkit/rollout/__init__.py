@@ -1,0 +1,1 @@
+"""Asking engines for answers."""

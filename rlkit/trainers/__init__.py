@@ -1,0 +1,1 @@
+"""Training loops over parts that the pipelines assemble."""

@@ -1,0 +1,126 @@
+"""From rollouts and verdicts to experience: log-probs, values, token rewards, advantages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rlkit.algos.advantages.gae import compute_gae
+from rlkit.algos.advantages.grpo import compute_grpo
+from rlkit.algos.kl import KLEstimator, compute_kl
+from rlkit.algos.masked import masked_mean
+from rlkit.algos.objective import explained_variance
+from rlkit.algos.token_rewards import place_scores, subtract_kl
+from rlkit.protocols import Critic, PolicyActor, ReferenceModel
+from rlkit.types import Experience, Ragged, Reward, Rollouts
+
+
+@dataclass(frozen=True)
+class AdvantageSettings:
+    """estimator, gamma, lam: see `rlkit.algos.advantages`; kl_in_reward: coefficient of the KL in the token rewards."""
+
+    estimator: Literal["gae", "grpo"]
+    gamma: float
+    lam: float
+    kl_estimator: KLEstimator
+    kl_in_reward: float
+
+
+@dataclass(frozen=True, eq=False)
+class ModelAnswers:
+    """What the models say about the rollouts before the update; None means the run has no such model."""
+
+    old_log_probs: Ragged
+    entropy: Ragged
+    ref_log_probs: Ragged | None
+    old_values: Ragged | None
+
+
+def ask_models(
+    rollouts: Rollouts,
+    actor: PolicyActor,
+    reference: ReferenceModel | None,
+    critic: Critic | None,
+    *,
+    temperature: float,
+) -> ModelAnswers:
+    """One forward pass of each model of the run over the rollouts."""
+    policy = actor.compute_log_probs(rollouts, temperature=temperature)
+    return ModelAnswers(
+        old_log_probs=policy.log_probs,
+        entropy=policy.entropy,
+        ref_log_probs=None
+        if reference is None
+        else reference.compute_log_probs(rollouts, temperature=temperature).log_probs,
+        old_values=None if critic is None else critic.compute_values(rollouts),
+    )
+
+
+def build_experience(
+    rollouts: Rollouts, rewards: Sequence[Reward], answers: ModelAnswers, settings: AdvantageSettings
+) -> tuple[Experience, dict[str, float]]:
+    """The experience, and metrics of what went into it."""
+    mask = rollouts.response_mask.padded(False)
+    old_log_probs = answers.old_log_probs.padded(0.0)
+    scores = torch.tensor([reward.score for reward in rewards], dtype=torch.float32)
+    token_rewards = place_scores(scores, mask)
+    metrics: dict[str, float] = {}
+    if answers.ref_log_probs is not None:
+        ref_log_probs = answers.ref_log_probs.padded(0.0)
+        metrics["actor/kl_to_reference"] = float(
+            masked_mean(compute_kl(old_log_probs, ref_log_probs, settings.kl_estimator), mask)
+        )
+        if settings.kl_in_reward > 0:
+            token_rewards, kl = subtract_kl(
+                token_rewards,
+                old_log_probs,
+                ref_log_probs,
+                mask,
+                coefficient=settings.kl_in_reward,
+                estimator=settings.kl_estimator,
+            )
+            metrics["reward/kl_penalty"] = float(settings.kl_in_reward * kl.sum(dim=1).mean())
+    values = None if answers.old_values is None else answers.old_values.padded(0.0)
+    advantages, returns = _estimate(token_rewards, values, mask, rollouts.group_ids, settings)
+    if values is not None and returns is not None:
+        metrics["critic/explained_variance"] = explained_variance(values, returns, mask)
+        metrics["critic/return_mean"] = float(masked_mean(returns, mask))
+    metrics["actor/advantage_std"] = float(advantages[mask].std()) if int(mask.sum()) > 1 else 0.0
+    metrics["actor/entropy_before"] = float(masked_mean(answers.entropy.padded(0.0), mask))
+    metrics |= _engine_mismatch(rollouts, old_log_probs, mask)
+    lengths = rollouts.response_ids.lengths
+    experience = Experience(
+        rollouts=rollouts,
+        old_log_probs=answers.old_log_probs,
+        advantages=Ragged.from_padded(advantages, lengths),
+        loss_mask=rollouts.response_mask,
+        returns=None if returns is None else Ragged.from_padded(returns, lengths),
+        old_values=answers.old_values,
+        ref_log_probs=answers.ref_log_probs,
+    )
+    return experience, metrics
+
+
+def _estimate(
+    token_rewards: Tensor, values: Tensor | None, mask: Tensor, group_ids: Tensor, settings: AdvantageSettings
+) -> tuple[Tensor, Tensor | None]:
+    if settings.estimator == "grpo":
+        return compute_grpo(token_rewards, mask, group_ids), None
+    if values is None:
+        raise ValueError("gae needs a critic")
+    return compute_gae(token_rewards, values, mask, gamma=settings.gamma, lam=settings.lam)
+
+
+def _engine_mismatch(rollouts: Rollouts, old_log_probs: Tensor, mask: Tensor) -> dict[str, float]:
+    """How far the engine's log-probs are from the trainer's: near zero, or something is wrong with one of them."""
+    if rollouts.rollout_log_probs is None:
+        return {}
+    difference = (rollouts.rollout_log_probs.padded(0.0) - old_log_probs).abs()
+    return {
+        "rollout/log_prob_difference_mean": float(masked_mean(difference, mask)),
+        "rollout/log_prob_difference_max": float(difference[mask].max()) if bool(mask.any()) else 0.0,
+    }

@@ -1,0 +1,203 @@
+"""Proximal policy optimisation, synchronous: answer, judge, learn, hand over the weights, again.
+
+Not here: how the parts are built (pipelines), the maths (algos), who listens (hooks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from rlkit.algos.objective import PolicyObjective, ValueObjective
+from rlkit.errors import TrainingError
+from rlkit.protocols import Critic, PolicyActor, ReferenceModel, RolloutEngine, Tokenizer, WeightSync
+from rlkit.protocols.rollout_engine import EnginePart
+from rlkit.rewards.scoring import ScoresSamples, decode_responses, score_rollouts
+from rlkit.rollout.collector import collect_rollouts, step_seed
+from rlkit.trainers.average import Average
+from rlkit.trainers.clock import StageClock
+from rlkit.trainers.experience import AdvantageSettings, ask_models, build_experience
+from rlkit.trainers.ppo_state import PPOState, PromptStream
+from rlkit.trainers.reward_metrics import response_metrics, reward_metrics
+from rlkit.trainers.run_events import RunEvents
+from rlkit.trainers.stop_signal import StopSignal
+from rlkit.trainers.validation import Validator
+from rlkit.types import Experience, Reward, Rollouts, SamplingParams
+
+MAX_SKIPPED_IN_A_ROW = 20
+"""So many optimizer steps in a row with non-finite gradients mean that the model is lost, not that a batch was odd."""
+
+
+@dataclass(frozen=True)
+class PPOSettings:
+    """The numbers of the loop; see the config sections for what each means."""
+
+    steps: int
+    seed: int
+    epochs: int
+    mini_batch_samples: int
+    critic_warmup_iterations: int
+    validate_every: int
+    validate_first: bool
+    checkpoint_every: int
+
+
+@dataclass(frozen=True)
+class PPOParts:
+    """Everything the loop works with, assembled."""
+
+    actor: PolicyActor
+    engine: RolloutEngine
+    weight_sync: WeightSync
+    scorer: ScoresSamples
+    tokenizer: Tokenizer
+    prompts: PromptStream
+    sampling: SamplingParams
+    policy_objective: PolicyObjective
+    value_objective: ValueObjective
+    advantages: AdvantageSettings
+    critic: Critic | None = None
+    reference: ReferenceModel | None = None
+    validator: Validator | None = None
+    handover: tuple[EnginePart, ...] = ()  # what the engine gives up while the actor trains
+
+
+class PPOTrainer:
+    """Runs the loop; `state` is all that a checkpoint must hold besides the models."""
+
+    def __init__(self, settings: PPOSettings, parts: PPOParts, state: PPOState, events: RunEvents) -> None:
+        self.settings = settings
+        self.parts = parts
+        self.state = state
+        self.events = events
+
+    def fit(self, stop: StopSignal) -> None:
+        """Train until the last step, or until `stop` is requested; either way the last state is saved."""
+        self.hand_over_weights()
+        self.validate_before_training()
+        while self.state.step < self.settings.steps and not stop.requested:
+            clock = StageClock()
+            rollouts = self.collect(clock)
+            responses, rewards = self.judge(rollouts, clock)
+            experience, metrics = self.prepare(rollouts, rewards, clock)
+            metrics |= self.update_critic(experience, clock)
+            metrics |= self.update_actor(experience, clock)
+            self.hand_over_weights(clock)
+            self.state.step += 1
+            self.events.rollouts_ready(self.state.step, experience, responses, rewards)
+            self.events.step_finished(self.state.step, self.summarise(rollouts, rewards, metrics, clock))
+            self.validate_when_due()
+            self.checkpoint_when_due()
+        self.finish()
+
+    def collect(self, clock: StageClock) -> Rollouts:
+        """The next prompts, answered."""
+        with clock.stage("rollout"):
+            sampling = self.parts.sampling.with_seed(step_seed(self.settings.seed, self.state.step))
+            rollouts = collect_rollouts(self.parts.engine, self.parts.prompts.next_batch(), sampling)
+            self.parts.engine.release(self.parts.handover)
+        return rollouts
+
+    def judge(self, rollouts: Rollouts, clock: StageClock) -> tuple[list[str], list[Reward]]:
+        """The answers as text, and their verdicts."""
+        with clock.stage("reward"):
+            responses = decode_responses(rollouts, self.parts.tokenizer)
+            return responses, score_rollouts(rollouts, responses, self.parts.scorer)
+
+    def prepare(
+        self, rollouts: Rollouts, rewards: list[Reward], clock: StageClock
+    ) -> tuple[Experience, dict[str, float]]:
+        """Log-probs, values and advantages."""
+        parts = self.parts
+        with clock.stage("log_probs"):
+            answers = ask_models(
+                rollouts, parts.actor, parts.reference, parts.critic, temperature=parts.sampling.temperature
+            )
+        with clock.stage("advantages"):
+            return build_experience(rollouts, rewards, answers, parts.advantages)
+
+    def update_critic(self, experience: Experience, clock: StageClock) -> dict[str, float]:
+        """One optimizer step for each mini-batch of each epoch; nothing without a critic."""
+        average = Average()
+        if self.parts.critic is not None:
+            with clock.stage("update_critic"):
+                for batch in self.mini_batches(experience):
+                    average.add(self.parts.critic.update_values(batch, self.parts.value_objective))
+        return average.result()
+
+    def update_actor(self, experience: Experience, clock: StageClock) -> dict[str, float]:
+        """One optimizer step for each mini-batch of each epoch; nothing while only the critic warms up."""
+        average = Average()
+        if self.state.step < self.settings.critic_warmup_iterations and self.parts.critic is not None:
+            return {}
+        with clock.stage("update_actor"):
+            for batch in self.mini_batches(experience):
+                metrics = self.parts.actor.update_policy(
+                    batch, self.parts.policy_objective, temperature=self.parts.sampling.temperature
+                )
+                average.add(metrics)
+                self.state.policy_version += 1
+                self.stop_when_lost(metrics)
+        return average.result()
+
+    def mini_batches(self, experience: Experience) -> list[Experience]:
+        """All epochs' mini-batches, each epoch in an order of its own that depends on seed and step only."""
+        size = self.settings.mini_batch_samples
+        batches: list[Experience] = []
+        for epoch in range(self.settings.epochs):
+            generator = torch.Generator().manual_seed(step_seed(self.settings.seed + epoch, self.state.step))
+            order = torch.randperm(len(experience), generator=generator)
+            batches += [experience.select(rows.tolist()) for rows in order.split(size)]
+        return batches
+
+    def hand_over_weights(self, clock: StageClock | None = None) -> None:
+        """The engine answers with the actor's present weights from here on."""
+        with (clock or StageClock()).stage("weight_sync"):
+            self.parts.engine.resume(self.parts.handover)
+            self.parts.weight_sync.push(self.parts.actor, self.parts.engine, self.state.policy_version)
+
+    def summarise(
+        self, rollouts: Rollouts, rewards: list[Reward], metrics: dict[str, float], clock: StageClock
+    ) -> dict[str, float]:
+        """All metrics of the step."""
+        return {
+            **reward_metrics(rewards),
+            **response_metrics(rollouts, clock.seconds("rollout")),
+            **metrics,
+            **clock.metrics(),
+        }
+
+    def validate_before_training(self) -> None:
+        if self.settings.validate_first and self.state.step == 0:
+            self.validate()
+
+    def validate_when_due(self) -> None:
+        every = self.settings.validate_every
+        if every and self.state.step % every == 0 and self.state.step < self.settings.steps:
+            self.validate()
+
+    def validate(self) -> None:
+        if self.parts.validator is not None:
+            self.events.validation_finished(self.state.step, self.parts.validator.run(self.parts.engine))
+
+    def checkpoint_when_due(self) -> None:
+        every = self.settings.checkpoint_every
+        if every and self.state.step % every == 0 and self.state.step < self.settings.steps:
+            self.events.save_checkpoint(self.state.step)
+
+    def finish(self) -> None:
+        """The last validation, when the run is complete, and the last checkpoint."""
+        if self.state.step >= self.settings.steps:
+            self.validate()
+        self.events.save_checkpoint(self.state.step)
+
+    def stop_when_lost(self, metrics: Mapping[str, float]) -> None:
+        """Raise `TrainingError` after too many non-finite gradients in a row."""
+        self.state.note_gradient(metrics)
+        if self.state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            raise TrainingError(
+                f"{self.state.skipped_in_a_row} optimizer steps in a row had non-finite gradients (step "
+                f"{self.state.step + 1}); lower actor.lr, or look at the last rollouts"
+            )

@@ -1,0 +1,49 @@
+"""What a PPO checkpoint must hold besides the models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rlkit.data.order import EpochOrder
+from rlkit.types import PromptBatch
+
+
+@dataclass
+class PPOState:
+    """Counters that the next step depends on.
+
+    step              PPO iterations done
+    policy_version    policy updates done; the engine's answers carry it
+    skipped_in_a_row  optimizer steps just now whose gradients were not finite
+    """
+
+    step: int = 0
+    policy_version: int = 0
+    skipped_in_a_row: int = 0
+
+    def note_gradient(self, metrics: Mapping[str, float]) -> None:
+        finite = math.isfinite(metrics["actor/grad_norm"])
+        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+
+    def as_json(self) -> dict[str, int]:
+        return asdict(self)
+
+    def restore(self, content: Mapping[str, Any]) -> None:
+        self.step = content["step"]
+        self.policy_version = content["policy_version"]
+        self.skipped_in_a_row = content["skipped_in_a_row"]
+
+
+@dataclass
+class PromptStream:
+    """Training prompts in a resumable order, `batch_size` at a time."""
+
+    prompts: PromptBatch
+    order: EpochOrder
+    batch_size: int
+
+    def next_batch(self) -> PromptBatch:
+        return self.prompts.select(self.order.take(self.batch_size))

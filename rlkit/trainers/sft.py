@@ -1,0 +1,97 @@
+"""Supervised fine-tuning: batches of conversations, one optimizer step each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rlkit.data.order import EpochOrder
+from rlkit.protocols import SupervisedTrainee
+from rlkit.trainers.clock import StageClock
+from rlkit.trainers.run_events import RunEvents
+from rlkit.trainers.stop_signal import StopSignal
+from rlkit.types import SupervisedBatch
+
+EVALUATION_ROWS = 256
+"""Conversations handed to the backend at once when measuring the validation loss."""
+
+
+@dataclass(frozen=True)
+class SFTSettings:
+    """The numbers of the loop; see the config sections for what each means."""
+
+    steps: int
+    batch_size: int
+    validate_every: int
+    checkpoint_every: int
+
+
+@dataclass(frozen=True)
+class SFTParts:
+    """Everything the loop works with, assembled."""
+
+    trainee: SupervisedTrainee
+    data: SupervisedBatch
+    order: EpochOrder
+    validation: SupervisedBatch | None = None
+
+
+@dataclass
+class SFTState:
+    """What a checkpoint must hold besides the model: optimizer steps done."""
+
+    step: int = 0
+
+
+@dataclass
+class SFTTrainer:
+    """Runs the loop."""
+
+    settings: SFTSettings
+    parts: SFTParts
+    events: RunEvents
+    state: SFTState = field(default_factory=SFTState)
+
+    def fit(self, stop: StopSignal) -> None:
+        """Train until the last step, or until `stop` is requested; either way the last state is saved."""
+        while self.state.step < self.settings.steps and not stop.requested:
+            self.learn_one_batch()
+            self.validate_when_due()
+            self.checkpoint_when_due()
+        if self.state.step >= self.settings.steps:
+            self.validate()
+        self.events.save_checkpoint(self.state.step)
+
+    def learn_one_batch(self) -> None:
+        """One optimizer step."""
+        clock = StageClock()
+        batch = self.parts.data.select(self.parts.order.take(self.settings.batch_size))
+        with clock.stage("update"):
+            metrics = dict(self.parts.trainee.update_supervised(batch))
+        self.state.step += 1
+        metrics["sft/tokens"] = float(batch.token_ids.num_tokens)
+        metrics["sft/loss_tokens"] = float(batch.num_loss_tokens)
+        metrics["sft/epoch"] = self.parts.order.epochs_done
+        metrics["throughput/tokens_per_s"] = batch.token_ids.num_tokens / max(clock.seconds("update"), 1e-9)
+        self.events.step_finished(self.state.step, {**metrics, **clock.metrics()})
+
+    def validate_when_due(self) -> None:
+        every = self.settings.validate_every
+        if every and self.state.step % every == 0 and self.state.step < self.settings.steps:
+            self.validate()
+
+    def validate(self) -> None:
+        """Mean cross-entropy over the loss tokens of the validation data, in nats."""
+        data = self.parts.validation
+        if data is None:
+            return
+        total, tokens = 0.0, 0
+        for start in range(0, len(data), EVALUATION_ROWS):
+            rows = range(start, min(start + EVALUATION_ROWS, len(data)))
+            loss, count = self.parts.trainee.evaluate(data.select(rows))
+            total, tokens = total + loss, tokens + count
+        self.events.validation_finished(self.state.step, {"sft/validation_loss": total / max(tokens, 1)})
+
+    def checkpoint_when_due(self) -> None:
+        every = self.settings.checkpoint_every
+        if every and self.state.step % every == 0 and self.state.step < self.settings.steps:
+            self.events.save_checkpoint(self.state.step)

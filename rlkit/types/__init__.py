@@ -1,0 +1,25 @@
+"""The data that moves between stages, as frozen dataclasses.
+
+Importing this package imports no torch; the tensors inside are torch tensors.
+"""
+
+from rlkit.types.experience import Experience
+from rlkit.types.prompts import Prompt, PromptBatch
+from rlkit.types.ragged import Ragged
+from rlkit.types.reward import Reward, Sample
+from rlkit.types.rollouts import FinishReason, Rollouts
+from rlkit.types.sampling import SamplingParams
+from rlkit.types.supervised import SupervisedBatch
+
+__all__ = [
+    "Experience",
+    "FinishReason",
+    "Prompt",
+    "PromptBatch",
+    "Ragged",
+    "Reward",
+    "Rollouts",
+    "Sample",
+    "SamplingParams",
+    "SupervisedBatch",
+]

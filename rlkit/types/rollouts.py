@@ -1,0 +1,73 @@
+"""What a rollout engine returns: prompts with sampled answers, as ragged tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from rlkit.types.prompts import Prompt
+from rlkit.types.ragged import Ragged
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FinishReason = Literal["stop", "length", "abort"]
+"""stop: the model ended its answer; length: cut at max_tokens; abort: cancelled."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rollouts:
+    """B sampled answers.
+
+    prompt_ids        ragged int64, P tokens a row
+    response_ids      ragged int64, R tokens a row, the end-of-sequence token included
+    response_mask     ragged bool aligned with response_ids: True on tokens the policy sampled,
+                      False on tokens put there by a tool or environment
+    rollout_log_probs ragged float32 aligned with response_ids, nats; None when the engine gives none
+    group_ids         [B] int64: rows that answer the same prompt share an id
+    finish_reasons    B of FinishReason
+    policy_version    version of the weights that answered (optimizer updates pushed so far)
+    prompts           B prompts, row-aligned (rows of a group repeat theirs)
+    """
+
+    prompt_ids: Ragged
+    response_ids: Ragged
+    response_mask: Ragged
+    rollout_log_probs: Ragged | None
+    group_ids: Tensor
+    finish_reasons: tuple[FinishReason, ...]
+    policy_version: int
+    prompts: tuple[Prompt, ...]
+
+    def __post_init__(self) -> None:
+        rows = len(self.response_ids)
+        sizes = {
+            "prompt_ids": len(self.prompt_ids),
+            "response_mask": len(self.response_mask),
+            "group_ids": self.group_ids.shape[0],
+            "finish_reasons": len(self.finish_reasons),
+            "prompts": len(self.prompts),
+        }
+        for name, size in sizes.items():
+            if size != rows:
+                raise ValueError(f"response_ids has {rows} rows, but {name} has {size}")
+
+    def __len__(self) -> int:
+        return len(self.response_ids)
+
+    def select(self, rows: Sequence[int]) -> Rollouts:
+        """The given rows, in the given order."""
+        import torch
+
+        index = torch.as_tensor(rows, dtype=torch.int64)
+        return Rollouts(
+            prompt_ids=self.prompt_ids.select(index),
+            response_ids=self.response_ids.select(index),
+            response_mask=self.response_mask.select(index),
+            rollout_log_probs=None if self.rollout_log_probs is None else self.rollout_log_probs.select(index),
+            group_ids=self.group_ids[index],
+            finish_reasons=tuple(self.finish_reasons[r] for r in index.tolist()),
+            policy_version=self.policy_version,
+            prompts=tuple(self.prompts[r] for r in index.tolist()),
+        )

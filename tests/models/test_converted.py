@@ -1,0 +1,63 @@
+"""Mixtures of experts: transformers fuses their experts in memory and splits them on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from rlkit.errors import ModelError
+from rlkit.models.causal import assign_weights, build_model, export_weights, load_weights, save_model
+from rlkit.models.converted import needs_conversion
+from rlkit.models.safetensors_io import read_headers
+
+EXPERTS = {
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "decoder_sparse_step": 1,
+    "architectures": ["Qwen3MoeForCausalLM"],
+}
+
+
+def test_mixtures_of_experts_load_export_and_save_with_equal_logits(
+    reference_model: Any, token_ids: torch.Tensor, tmp_path: Path
+) -> None:
+    folder, reference = reference_model("qwen3_moe", **EXPERTS)
+    module = build_model(folder, head="causal_lm", dtype=torch.float32, device="cpu")
+    assert needs_conversion(module)
+    load_weights(module, folder)
+    assert {name for name, _ in export_weights(module)} == set(read_headers(folder))
+    save_model(export_weights(module), module.config, tmp_path / "out")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    with torch.no_grad():
+        expected = reference(token_ids).logits
+        assert torch.equal(module(token_ids).logits, expected)
+        assert torch.equal(again(token_ids).logits, expected)
+
+
+def test_updates_of_mixtures_of_experts_arrive_under_their_names_on_disk(reference_model: Any) -> None:
+    folder, _ = reference_model("qwen3_moe", **EXPERTS)
+    module = build_model(folder, head="causal_lm", dtype=torch.float32, device="cpu")
+    load_weights(module, folder)
+    doubled = {name: 2 * tensor for name, tensor in export_weights(module)}
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    assign_weights(module, doubled.items(), where="the test")
+    assert all(torch.equal(tensor, 2 * before[name]) for name, tensor in module.state_dict().items())
+
+
+def test_a_missing_expert_is_refused_by_name(reference_model: Any) -> None:
+    folder, _ = reference_model("qwen3_moe", **EXPERTS)
+    module = build_model(folder, head="causal_lm", dtype=torch.float32, device="cpu")
+    load_weights(module, folder)
+    tensors = dict(export_weights(module))
+    del tensors["model.norm.weight"]
+    with pytest.raises(ModelError, match=r"lacks tensor 'model\.norm\.weight'"):
+        assign_weights(module, tensors.items(), where="the test")
+
+
+def test_dense_models_need_no_conversion(reference_model: Any) -> None:
+    assert not any(needs_conversion(reference_model(name, name=name)[1]) for name in ("qwen2", "qwen3", "llama"))

@@ -1,0 +1,181 @@
+"""The scorer always comes back, with finite scores or with one clear reason."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import pytest
+
+from rlkit.errors import ConfigError, RewardError
+from rlkit.rewards.adapt import adapt_function
+from rlkit.rewards.resolve import ResolvedFunction
+from rlkit.rewards.scorer import MAX_ABANDONED, Scorer
+from rlkit.types import Prompt, Reward, Sample
+
+SAMPLES = [Sample(Prompt(10 + i, text="q", reference=str(i), data_source="sums"), response=str(i)) for i in range(3)]
+
+
+def make_scorer(
+    *functions: Callable[..., Any],
+    weights: Sequence[float] = (),
+    timeout_s: float = 5.0,
+    on_error: Literal["stop", "zero"] = "stop",
+) -> Scorer:
+    names = [getattr(function, "__name__", type(function).__name__) for function in functions]
+    resolved = tuple(
+        ResolvedFunction(name, name, function, adapt_function(function, name=name))
+        for name, function in zip(names, functions, strict=True)
+    )
+    return Scorer(resolved, tuple(weights) or (1.0,) * len(functions), timeout_s, on_error)
+
+
+def same(response: str, reference: str) -> bool:
+    return response == reference
+
+
+def length(response: str) -> dict[str, float]:
+    return {"score": 0.5, "tokens": len(response)}
+
+
+def raises_on_second(response: str) -> float:
+    return 1 / (int(response) - 1)
+
+
+def test_scores_are_weighted_and_parts_are_named_after_their_function() -> None:
+    rewards = make_scorer(same, length, weights=(1.0, -2.0)).score(SAMPLES)
+    assert rewards == [Reward(0.0, {"same": 1.0, "length": 0.5, "length/tokens": 1.0})] * 3
+
+
+def test_no_samples_need_no_call() -> None:
+    def never(samples: Sequence[Sample]) -> list[float]:
+        raise AssertionError("called")
+
+    assert make_scorer(never).score([]) == []
+
+
+def test_stop_names_the_function_the_row_and_the_cause() -> None:
+    with pytest.raises(RewardError) as caught:
+        make_scorer(raises_on_second).score(SAMPLES)
+    message = str(caught.value)
+    assert "'raises_on_second' failed on 1 of 3 answers, first on row 11 (sums): ZeroDivisionError" in message
+    assert "on_error = zero" in message
+    assert "\n" not in message
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_zero_scores_the_failed_answer_zero_and_keeps_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="rlkit"):
+        rewards = make_scorer(same, raises_on_second, on_error="zero").score(SAMPLES)
+    assert [reward.score for reward in rewards] == [0.0, 0.0, 2.0]
+    assert [reward.error is None for reward in rewards] == [True, False, True]
+    assert rewards[1].parts == {"same": 1.0}
+    assert "1 of 3 answers" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "reason"),
+    [
+        ([1.0, math.nan, 1.0], "nan"),
+        ([1.0, math.inf, 1.0], "inf"),
+        ([1.0, "high", 1.0], "not a number"),
+        ([1.0, 1.0], "returned 2 verdicts for 3 answers"),
+        ("abc", "returned str"),
+    ],
+)
+def test_unusable_verdicts_follow_the_error_policy(verdicts: Any, reason: str) -> None:
+    def judge(samples: Sequence[Sample]) -> Any:
+        return verdicts
+
+    with pytest.raises(RewardError, match=reason):
+        make_scorer(judge).score(SAMPLES)
+    rewards = make_scorer(judge, on_error="zero").score(SAMPLES)
+    assert len(rewards) == 3
+    assert all(math.isfinite(reward.score) for reward in rewards)
+    assert reason in (rewards[1].error or "")
+
+
+def test_a_function_that_exits_the_process_has_only_failed() -> None:
+    def leaves(response: str) -> float:
+        raise SystemExit(1)
+
+    rewards = make_scorer(leaves, on_error="zero").score(SAMPLES)
+    assert [reward.error for reward in rewards] == ["leaves: SystemExit: 1"] * 3
+
+
+def test_a_hanging_function_costs_the_timeout_and_keeps_the_finished_verdicts() -> None:
+    release = threading.Event()
+
+    def hangs(response: str) -> float:
+        if response == "1":
+            release.wait(60)
+        return 1.0
+
+    try:
+        rewards = make_scorer(hangs, timeout_s=0.2, on_error="zero").score(SAMPLES)
+        assert [reward.score for reward in rewards] == [1.0, 0.0, 0.0]
+        assert "no verdict within 0.2 s" in (rewards[1].error or "")
+        with pytest.raises(RewardError, match="row 11.*no verdict within"):
+            make_scorer(hangs, timeout_s=0.2).score(SAMPLES)
+    finally:
+        release.set()
+
+
+def test_a_function_that_always_hangs_ends_the_run_before_its_threads_fill_the_machine() -> None:
+    release = threading.Event()
+
+    def hangs(response: str) -> float:
+        release.wait(60)
+        return 1.0
+
+    scorer = make_scorer(hangs, timeout_s=0.01, on_error="zero")
+    try:
+        for _ in range(MAX_ABANDONED):
+            scorer.score(SAMPLES)
+        with pytest.raises(RewardError, match="never came back"):
+            scorer.score(SAMPLES)
+    finally:
+        release.set()
+
+
+def test_a_missing_column_stops_whatever_the_policy() -> None:
+    def judge(completions: list[Any], level: list[int]) -> list[float]:
+        return [0.0] * len(completions)
+
+    with pytest.raises(ConfigError, match="'judge': the function asks for the column 'level'"):
+        make_scorer(judge, on_error="zero").score(SAMPLES)
+
+
+def test_an_abstaining_function_adds_nothing() -> None:
+    def sometimes(completions: list[Any]) -> list[float | None]:
+        return [None, 1.0, 1.0]
+
+    assert make_scorer(sometimes).score(SAMPLES)[0] == Reward(0.0)
+
+
+def test_an_overflowing_sum_is_refused() -> None:
+    with pytest.raises(RewardError, match="weights"):
+        make_scorer(lambda response: 1e300, weights=(1e300,)).score(SAMPLES)
+
+
+def test_closing_and_extraction_reach_the_functions_that_offer_them() -> None:
+    class Judge:
+        closed = False
+
+        def __call__(self, samples: Sequence[Sample]) -> list[float]:
+            return [0.0 for _ in samples]
+
+        def extract_answer(self, response: str) -> str | None:
+            return response or None
+
+        def close(self) -> None:
+            self.closed = True
+
+    judge = Judge()
+    with make_scorer(same, judge) as scorer:
+        assert scorer.extract_answers(SAMPLES) == ["0", "1", "2"]
+    assert judge.closed
+    assert make_scorer(same).extract_answers(SAMPLES) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -19,3 +21,14 @@ class Section(BaseModel):
 
 class PluginOptions(Section):
     """Base of a plugin's own options: the `options` table beside the plugin's name in a project file."""
+
+
+@dataclass(frozen=True)
+class ProjectPath:
+    """Marks a field that holds a path (or a tuple of them) in its annotation's metadata.
+
+    must_exist: the value may also be a Hub id or a plugin name, so it is taken as a path only when it exists beside
+    the project file; otherwise (outputs) it always is one.
+    """
+
+    must_exist: bool = True

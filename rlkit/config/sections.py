@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from rlkit.config.base import Section
+from rlkit.config.base import ProjectPath, Section
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -14,7 +14,9 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
-PathList = tuple[str, ...]
+InputPath = Annotated[str, ProjectPath()]
+OutputPath = Annotated[str, ProjectPath(must_exist=False)]
+InputPaths = Annotated[tuple[str, ...], ProjectPath()]
 
 
 class RunSection(Section):
@@ -22,7 +24,7 @@ class RunSection(Section):
 
     name: str = Field(default="run", min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run: its folder is `<output>/<name>`. Letters, digits, dot, dash, underscore."""
-    output: str = "runs"
+    output: OutputPath = "runs"
     """Folder that holds the run folders."""
     seed: NonNegativeInt = 0
     """Seed of everything random: data order, sampling, initialisation. The same seed gives the same run."""
@@ -32,7 +34,7 @@ class RunSection(Section):
     """auto takes the first CUDA device, else the CPU."""
     threads: NonNegativeInt = 0
     """CPU threads for arithmetic; 0 leaves torch's choice."""
-    hooks: tuple[str, ...] = ()
+    hooks: InputPaths = ()
     """Hook plugins to add, by name or as `file.py:object`, besides those that are always on."""
     required_plugins: tuple[str, ...] = ()
     """Distributions that must be installed, as requirement strings: `["rlkit-hf>=0.1"]`. Checked before anything loads."""
@@ -41,13 +43,13 @@ class RunSection(Section):
 class ModelSection(Section):
     """The model that is trained or asked."""
 
-    path: str = Field(default="", min_length=0)
+    path: InputPath = ""
     """Folder with config.json, safetensors and tokenizer, or a Hub id. Required."""
     family: str = "auto"
     """Model family plugin; auto finds it by the `architectures` in config.json."""
-    tokenizer: str = ""
+    tokenizer: InputPath = ""
     """Folder or Hub id of another tokenizer; empty means the model's own."""
-    chat_template: str = ""
+    chat_template: InputPath = ""
     """Path of a Jinja chat template that replaces the tokenizer's; empty keeps the tokenizer's own."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type of parameters and arithmetic. float32 is exact and right on a CPU; bfloat16 is usual on GPUs."""
@@ -58,9 +60,9 @@ class ModelSection(Section):
 class PromptDataSection(Section):
     """Prompts for reinforcement learning, generation and evaluation."""
 
-    train: PathList = ()
+    train: InputPaths = ()
     """Prompt files (JSONL, JSON, parquet, Arrow) or Hub ids for training. Required for training."""
-    validation: PathList = ()
+    validation: InputPaths = ()
     """Prompt files for validation during training; empty means none."""
     prompt_key: str = ""
     """Column with the prompt (a string or messages); empty finds it: prompt, messages, question, problem, instruction."""
@@ -81,9 +83,9 @@ class PromptDataSection(Section):
 class SFTDataSection(Section):
     """Conversations for supervised fine-tuning."""
 
-    train: PathList = ()
+    train: InputPaths = ()
     """Files (JSONL, JSON, parquet, Arrow) or Hub ids to learn from. Required."""
-    validation: PathList = ()
+    validation: InputPaths = ()
     """Files for the validation loss; empty means none."""
     format: Literal["auto", "messages", "prompt_completion", "alpaca", "sharegpt", "question_answer"] = "auto"
     """Row format; auto finds it by the columns of the first row."""
@@ -153,7 +155,7 @@ class ActorSection(OptimizedSection):
 class CriticSection(OptimizedSection):
     """The value model; used only by advantage estimators that need one."""
 
-    path: str = ""
+    path: InputPath = ""
     """Folder or Hub id that the critic starts from; empty means the same as `model.path`."""
     lr: PositiveFloat = 1e-5
     """Peak learning rate of the critic; usually larger than the actor's."""
@@ -166,7 +168,7 @@ class CriticSection(OptimizedSection):
 class ReferenceSection(Section):
     """The frozen policy that the KL penalty is measured against; loaded only when a KL coefficient is above zero."""
 
-    path: str = ""
+    path: InputPath = ""
     """Folder or Hub id of the reference; empty means the same as `model.path`."""
 
 
@@ -205,7 +207,7 @@ class RolloutSection(SamplingSection):
 class RewardSection(Section):
     """How answers are judged."""
 
-    functions: tuple[str, ...] = ()
+    functions: InputPaths = ()
     """Reward functions: plugin names, `file.py:function` or `package.module:attr`. Scores are added by weight. Required."""
     weights: tuple[float, ...] = ()
     """One weight for each function; empty means 1 for each."""
@@ -313,9 +315,9 @@ class ValidationSection(Section):
 class GenerationSection(SamplingSection):
     """What is generated and how."""
 
-    prompts: PathList = ()
+    prompts: InputPaths = ()
     """Prompt files (JSONL, JSON, parquet, Arrow) or Hub ids. Required."""
-    output: str = "completions.jsonl"
+    output: OutputPath = "completions.jsonl"
     """Completions file; rows already in it are not made again."""
     engine: str = "hf"
     """Rollout engine plugin."""
@@ -346,9 +348,9 @@ class GenerationSection(SamplingSection):
 class EvaluationSection(Section):
     """What is scored and how sure the result is."""
 
-    completions: PathList = ()
+    completions: InputPaths = ()
     """Completions files, as `rlkit generate` writes them; from the second on, each is compared with the first. Required."""
-    output: str = ""
+    output: OutputPath = ""
     """JSON file for the result; empty prints only."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """Level of the intervals."""

@@ -7,23 +7,24 @@ from pathlib import Path
 
 from rlkit.errors import ModelError
 
-DOWNLOAD_PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
-"""What is fetched from the Hub: safetensors, configuration and tokenizer files; never pickles, never code."""
-
-REMOTE_CODE_PATTERNS = (*DOWNLOAD_PATTERNS, "*.py")
+CONFIG_PATTERNS = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
+WEIGHT_PATTERNS = ("*.safetensors",)
+CODE_PATTERNS = ("*.py",)
+"""What is fetched from the Hub: configuration and tokenizer files, safetensors, code only when allowed; never pickles."""
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
 
 
-def locate_model(path: str, *, trust_remote_code: bool = False) -> Path:
+def locate_model(path: str, *, trust_remote_code: bool = False, with_weights: bool = True) -> Path:
     """Folder with config.json for `path`: a model folder, a run or checkpoint folder, or a Hub id.
 
     A run folder means its final `model/`, or else its newest checkpoint. A Hub id is looked up in the local cache and
-    downloaded only when it is not there. Raises `ModelError` when there is no such model.
+    downloaded only when it is not there, without the weights when `with_weights` is off (a dry run). Raises `ModelError`
+    when there is no such model.
     """
     folder = _existing_folder(path)
     if folder is None:
-        return _from_hub(path, trust_remote_code=trust_remote_code)
+        return _from_hub(path, with_weights=with_weights, with_code=trust_remote_code)
     found = model_inside(folder)
     if found is None:
         raise ModelError(
@@ -36,7 +37,7 @@ def locate_tokenizer(path: str, *, trust_remote_code: bool = False) -> Path:
     """As `locate_model`, but the folder needs tokenizer files only."""
     folder = _existing_folder(path)
     if folder is None:
-        return _from_hub(path, trust_remote_code=trust_remote_code)
+        return _from_hub(path, with_weights=False, with_code=trust_remote_code)
     if (folder / "tokenizer_config.json").is_file() or (folder / "tokenizer.json").is_file():
         return folder
     found = model_inside(folder)
@@ -71,20 +72,20 @@ def _existing_folder(path: str) -> Path | None:
     return None
 
 
-def _from_hub(hub_id: str, *, trust_remote_code: bool) -> Path:
-    """The snapshot folder of a Hub model, from the cache if it is there."""
+def _from_hub(hub_id: str, *, with_weights: bool, with_code: bool) -> Path:
+    """The snapshot folder of a Hub repository, from the cache if it is whole there."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    patterns = list(REMOTE_CODE_PATTERNS if trust_remote_code else DOWNLOAD_PATTERNS)
+    patterns = [*CONFIG_PATTERNS, *(WEIGHT_PATTERNS if with_weights else ()), *(CODE_PATTERNS if with_code else ())]
     try:
-        return _whole(Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True)))
+        return _whole(Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True)), with_weights)
     except (LocalEntryNotFoundError, ModelError):
         pass
     except ValueError as error:
         raise ModelError(f"model '{hub_id}' is neither a folder nor a Hub id: {error}") from error
     try:
-        return _whole(Path(snapshot_download(hub_id, allow_patterns=patterns)))
+        return _whole(Path(snapshot_download(hub_id, allow_patterns=patterns)), with_weights)
     except ModelError:
         raise
     except Exception as error:
@@ -94,11 +95,12 @@ def _from_hub(hub_id: str, *, trust_remote_code: bool) -> Path:
         ) from error
 
 
-def _whole(snapshot: Path) -> Path:
-    """The snapshot, unless its configuration or a part of its weights is missing (an interrupted download)."""
+def _whole(snapshot: Path, with_weights: bool) -> Path:
+    """The snapshot, unless a part of what is needed is missing (an interrupted or smaller download)."""
     from rlkit.models.safetensors_io import weight_files
 
-    if not (snapshot / "config.json").is_file():
-        raise ModelError(f"Hub snapshot '{snapshot}' has no config.json")
-    weight_files(snapshot)
+    if not any((snapshot / name).is_file() for name in ("config.json", "tokenizer_config.json", "tokenizer.json")):
+        raise ModelError(f"Hub snapshot '{snapshot}' has neither config.json nor a tokenizer")
+    if with_weights:
+        weight_files(snapshot)
     return snapshot

@@ -12,6 +12,7 @@ import torch
 
 from rlkit.config.sections import ModelSection, OptimizedSection, RunSection
 from rlkit.errors import ConfigError
+from rlkit.models.export import copy_companions
 from rlkit.models.locate import locate_model, locate_tokenizer
 from rlkit.models.registry import choose_family, find_family
 from rlkit.models.shape import read_shape
@@ -118,9 +119,9 @@ def write_model(located: LocatedModel, named_tensors: Any, target: Path) -> None
 
 
 def fill_model(located: LocatedModel, named_tensors: Any, folder: Path) -> None:
-    """Weights, config and tokenizer into an existing folder."""
+    """Weights, config, tokenizer and generation config into an existing folder."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(located.folder)
-    located.family.save(named_tensors, config, folder)
+    located.family.save(named_tensors, AutoConfig.from_pretrained(located.folder), folder)
     located.tokenizer.save_pretrained(folder)
+    copy_companions(located.folder, folder)

@@ -92,9 +92,9 @@ def _described(plugin: LoadedPlugin) -> dict[str, str]:
 
 def _write_report(folder: RunFolder) -> None:
     """A report that cannot be written must not fail a run that has succeeded."""
-    from rlkit.reports.html import write_report
-
     try:
+        from rlkit.reports.html import write_report
+
         write_report(folder.path)
     except Exception:
         LOGGER.exception("report.html was not written")

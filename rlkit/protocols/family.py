@@ -28,7 +28,8 @@ class ModelFamily(Protocol):
     def build(
         self, folder: Path | Any, *, head: ModelHead, dtype: torch.dtype, device: str, trust_remote_code: bool = False
     ) -> nn.Module:
-        """An uninitialised-but-allocated module for the config in `folder` (or a config object), randomly initialised.
+        """A module in its final type and place. From a folder its parameters are allocated but hold no values until
+        `load_weights`; from a config object they are drawn at random.
 
         A `value` head replaces the language-model head by `score`: Linear(hidden, 1) without bias, initialised to zero.
         """

@@ -53,7 +53,7 @@ def construct(plugin: LoadedPlugin, options: Mapping[str, Any], *, where: str) -
     """The callable that a plugin stands for, and the options that are left to be its keyword arguments."""
     target: Any = plugin.target
     if plugin.options_class is not None:
-        return target(plugin.parse_options(options, where)), {}
+        return target(plugin.parse_options(options, where=where)), {}
     if inspect.isclass(target):
         return target(), options
     return target, options

@@ -63,14 +63,14 @@ class SFTTrainer:
 
     def learn_one_batch(self) -> None:
         """One optimizer step."""
-        clock = StageClock()
-        batch = self.parts.data.select(self.parts.order.take(self.settings.batch_size))
+        clock, order = StageClock(), self.parts.order
+        batch = self.parts.data.select(order.take(self.settings.batch_size))
         with clock.stage("update"):
             metrics = dict(self.parts.trainee.update_supervised(batch))
         self.state.step += 1
         metrics["sft/tokens"] = float(batch.token_ids.num_tokens)
         metrics["sft/loss_tokens"] = float(batch.num_loss_tokens)
-        metrics["sft/epoch"] = self.parts.order.epochs_done
+        metrics["sft/epoch"] = order.epoch + order.position / order.num_rows
         metrics["throughput/tokens_per_s"] = batch.token_ids.num_tokens / max(clock.seconds("update"), 1e-9)
         self.events.step_finished(self.state.step, {**metrics, **clock.metrics()})
 

@@ -1,6 +1,8 @@
-"""Make the data of this project: additions, split into problems to learn from and problems held out.
+"""Make the data of this project: additions with worked steps, split into problems to learn from and problems held out.
 
-    data/sft.jsonl      conversations for `rlkit sft`: only a part of the training problems
+    37+85=?   ->   7+5=12 3+8+1=12 #### 122        column by column, with the carry; the answer after ####
+
+    data/sft.jsonl      conversations for `rlkit sft`: a few training problems, worked out (worked examples are scarce)
     data/train.jsonl    prompt and answer for `rlkit train ppo`: all training problems
     data/heldout.jsonl  prompt and answer for validation and evaluation; no problem of it is in the other two files
 
@@ -23,11 +25,24 @@ Problem = tuple[int, int]
 
 
 def question(problem: Problem) -> str:
-    return f"{problem[0]}+{problem[1]}="
+    return f"{problem[0]}+{problem[1]}=?"
 
 
 def answer(problem: Problem) -> str:
     return str(sum(problem))
+
+
+def worked(problem: Problem) -> str:
+    """The steps from the last column to the first, then the answer."""
+    a, b = problem
+    steps: list[str] = []
+    carry = 0
+    while a or b or not steps:
+        column = f"{a % 10}+{b % 10}" + ("+1" if carry else "")
+        total = a % 10 + b % 10 + carry
+        steps.append(f"{column}={total}")
+        carry, a, b = total // 10, a // 10, b // 10
+    return f"{' '.join(steps)} #### {answer(problem)}"
 
 
 def split(largest: int, heldout: int, seed: int) -> tuple[list[Problem], list[Problem]]:
@@ -47,7 +62,7 @@ def conversation(problem: Problem) -> dict[str, Any]:
     return {
         "messages": [
             {"role": "user", "content": question(problem)},
-            {"role": "assistant", "content": answer(problem)},
+            {"role": "assistant", "content": worked(problem)},
         ]
     }
 
@@ -67,13 +82,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("data"), help="folder for the three files")
     parser.add_argument("--seed", type=int, default=0, help="decides which problems are held out")
     parser.add_argument("--largest", type=int, default=99, help="largest number that is added")
-    parser.add_argument("--sft", type=int, default=4000, help="training problems shown with their answer")
-    parser.add_argument("--heldout", type=int, default=500, help="problems kept for evaluation")
+    parser.add_argument("--examples", type=int, default=200, help="training problems shown worked out")
+    parser.add_argument("--heldout", type=int, default=1000, help="problems kept for evaluation")
     options = parser.parse_args()
 
     train, held = split(options.largest, options.heldout, options.seed)
     options.output.mkdir(parents=True, exist_ok=True)
-    write(options.output / "sft.jsonl", map(conversation, train[: options.sft]))
+    write(options.output / "sft.jsonl", map(conversation, train[: options.examples]))
     write(options.output / "train.jsonl", map(prompt, train))
     write(options.output / "heldout.jsonl", map(prompt, held))
 

@@ -16,10 +16,7 @@ answers of a run (`runs/ppo/report.html`) before you trust its curve.
 from __future__ import annotations
 
 
-def score(response: str, reference: str) -> dict[str, float]:
-    """1 for the right number, a little for the right length and last digit, so that near misses point the way."""
-    answer = response.strip()
-    correct = float(answer == reference)
-    length = float(len(answer) == len(reference))
-    last_digit = float(answer[-1:] == reference[-1:])
-    return {"score": 0.8 * correct + 0.1 * length + 0.1 * last_digit, "correct": correct}
+def score(response: str, reference: str) -> float:
+    """1 for the right number after ####, else 0. The steps before it are the model's own business."""
+    answer = response.rpartition("####")[2].strip()
+    return float(answer == reference)

@@ -19,9 +19,7 @@ HORIZON = 16  # width of the reference tensors
 
 
 def close(actual: Any, expected: Any) -> None:
-    torch.testing.assert_close(
-        torch.as_tensor(actual).float(), torch.as_tensor(expected).float(), rtol=1e-5, atol=1e-6
-    )
+    torch.testing.assert_close(torch.as_tensor(actual).float(), torch.as_tensor(expected).float(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("mask_name", ["response_mask", "response_mask_with_gap"])

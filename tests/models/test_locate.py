@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rlkit.errors import ModelError
-from rlkit.models.locate import DOWNLOAD_PATTERNS, locate_model, locate_tokenizer
+from rlkit.models.locate import CONFIG_PATTERNS, WEIGHT_PATTERNS, locate_model, locate_tokenizer
 
 
 def make_model(folder: Path) -> Path:
@@ -68,7 +68,7 @@ def test_the_hub_cache_is_asked_before_the_network(tmp_path: Path, monkeypatch: 
 
     def download(hub_id: str, *, allow_patterns: list[str], local_files_only: bool = False) -> str:
         assert hub_id == "org/name"
-        assert allow_patterns == list(DOWNLOAD_PATTERNS)
+        assert allow_patterns == [*CONFIG_PATTERNS, *WEIGHT_PATTERNS]
         calls.append(local_files_only)
         return str(snapshot)
 
@@ -108,8 +108,24 @@ def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
     assert "\n" not in str(error.value)
 
 
-def test_neither_pickles_nor_code_are_downloaded() -> None:
-    assert not any(pattern.endswith((".bin", ".pt", ".py", ".pkl")) for pattern in DOWNLOAD_PATTERNS)
+@pytest.mark.parametrize("trust_remote_code", [False, True])
+@pytest.mark.parametrize("with_weights", [False, True])
+def test_only_what_is_needed_is_downloaded_and_never_a_pickle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trust_remote_code: bool, with_weights: bool
+) -> None:
+    snapshot = make_model(tmp_path / "snapshot")
+    (snapshot / "model.safetensors").write_text("")
+    asked: list[str] = []
+
+    def download(hub_id: str, *, allow_patterns: list[str], local_files_only: bool = False) -> str:
+        asked.extend(allow_patterns)
+        return str(snapshot)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    locate_model("org/name", trust_remote_code=trust_remote_code, with_weights=with_weights)
+    assert ("*.safetensors" in asked) == with_weights
+    assert ("*.py" in asked) == trust_remote_code
+    assert not any(pattern.endswith((".bin", ".pt", ".pkl")) or pattern == "*" for pattern in asked)
 
 
 def test_a_tokenizer_folder_needs_no_model(tmp_path: Path) -> None:

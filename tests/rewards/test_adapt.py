@@ -125,7 +125,7 @@ def test_a_column_wins_over_the_reference_of_the_same_name() -> None:
 
 
 def test_a_trl_function_that_names_a_missing_column_is_told_the_columns() -> None:
-    with pytest.raises(ConfigError, match="asks for the column 'levle'.*level"):
+    with pytest.raises(ConfigError, match=r"asks for the column 'levle'.*level"):
         judge(lambda completions, levle: [0.0, 0.0])
 
 
@@ -181,7 +181,7 @@ def test_an_option_that_the_function_does_not_take_is_refused_with_a_suggestion(
     def score(response: str, tolerance: float = 0.0) -> float:
         return tolerance
 
-    with pytest.raises(ConfigError, match="no option 'tolerence'.*Did you mean 'tolerance'"):
+    with pytest.raises(ConfigError, match=r"no option 'tolerence'.*Did you mean 'tolerance'"):
         adapt_function(score, name="score", options={"tolerence": 1})
     with pytest.raises(ConfigError, match="no option 'response'"):
         adapt_function(score, name="score", options={"response": "x"})

@@ -118,7 +118,7 @@ def test_a_hanging_function_costs_the_timeout_and_keeps_the_finished_verdicts() 
         rewards = make_scorer(hangs, timeout_s=0.2, on_error="zero").score(SAMPLES)
         assert [reward.score for reward in rewards] == [1.0, 0.0, 0.0]
         assert "no verdict within 0.2 s" in (rewards[1].error or "")
-        with pytest.raises(RewardError, match="row 11.*no verdict within"):
+        with pytest.raises(RewardError, match=r"row 11.*no verdict within"):
             make_scorer(hangs, timeout_s=0.2).score(SAMPLES)
     finally:
         release.set()

@@ -1,0 +1,28 @@
+"""Every top-level command: where it lives and what `rlkit --help` says of it. Adding a command is one line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CommandEntry:
+    """target is `module:attribute`, a function or a Typer app; summary is the first line of its help."""
+
+    name: str
+    target: str
+    summary: str
+
+
+COMMANDS = (
+    CommandEntry("init", "rlkit.cli.init:init", "Start a project or a plugin from a template."),
+    CommandEntry("sft", "rlkit.cli.sft:sft", "Fine-tune a model on conversations."),
+    CommandEntry("train", "rlkit.cli.train:train_app", "Train a model by reinforcement learning."),
+    CommandEntry("generate", "rlkit.cli.generate:generate", "Answer a file of prompts with a model."),
+    CommandEntry("eval", "rlkit.cli.eval:evaluate", "Score completions, with intervals and paired comparisons."),
+    CommandEntry("report", "rlkit.cli.report:report", "Write a run's offline HTML report."),
+    CommandEntry("models", "rlkit.cli.models:models_app", "Create, inspect and export models."),
+    CommandEntry("plugins", "rlkit.cli.plugins:plugins_app", "List, show and check installed plugins."),
+    CommandEntry("config", "rlkit.cli.config:config_app", "Show, explain and describe configuration."),
+    CommandEntry("doctor", "rlkit.cli.doctor:doctor", "Say what is installed, what is missing and how to get it."),
+)

@@ -1,0 +1,108 @@
+"""From pydantic's complaints to one clear line each: key, value, what is expected, where it came from, the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from rlkit.config.keys import children_of, leaf_keys
+from rlkit.config.suggest import suggest_key
+from rlkit.errors import ConfigError
+
+AnySection = TypeVar("AnySection", bound=BaseModel)
+
+
+def validate_section(
+    section_class: type[AnySection],
+    values: Mapping[str, Any],
+    *,
+    where: str = "",
+    origins: Mapping[str, object] | None = None,
+) -> AnySection:
+    """An instance of `section_class`, or `ConfigError` with one line for each fault.
+
+    where    dotted path of the section in the project file, put before every key
+    origins  dotted key -> where its value came from, added to the message when known
+    """
+    try:
+        return section_class.model_validate(values)
+    except ValidationError as error:
+        lines = [_line(section_class, details, where, origins or {}) for details in error.errors()]
+        # A union complains once for each of its members.
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def refuse_options(values: Mapping[str, Any], *, where: str, plugin: str) -> None:
+    """Raises `ConfigError` when options are given to a plugin that has none."""
+    if values:
+        raise ConfigError(f"{where}: {plugin} has no options, but got {', '.join(sorted(values))}")
+
+
+def unknown_key(section_class: type[BaseModel], key: str, *, origin: object = None) -> str:
+    """The line for a key that does not exist anywhere under `section_class`."""
+    return f"unknown key {key}{_from(origin)}{_suggestion(section_class, key, '')}"
+
+
+def _line(section_class: type[BaseModel], details: ErrorDetails, where: str, origins: Mapping[str, object]) -> str:
+    location = [str(part) for part in details["loc"]]
+    local = ".".join(part for part in location if not part.startswith("function-"))
+    key = ".".join(part for part in (where, local) if part)
+    origin = _origin_of(key, origins)
+    match details["type"]:
+        case "extra_forbidden":
+            return f"unknown key {key}{_from(origin)}{_suggestion(section_class, local, where)}"
+        case "value_error":
+            return f"{details['ctx']['error']}{_from(origin) if key else ''}"
+        case "missing":
+            return f"{key} is required"
+    return f"{key} = {_shown(details['input'])}{_from(origin)}: {_expectation(details)}"
+
+
+def _expectation(details: ErrorDetails) -> str:
+    """What pydantic would have accepted, without its `Input should be`."""
+    message = details["msg"].removeprefix("Input should be ").removeprefix("String should ")
+    if details["type"] == "literal_error":
+        return f"must be one of {details['ctx']['expected']}"
+    if details["msg"].startswith("Input should be "):
+        return f"must be {message}"
+    if details["msg"].startswith("String should "):
+        return f"must {message}"
+    return message[:1].lower() + message[1:]
+
+
+def _suggestion(section_class: type[BaseModel], local: str, where: str) -> str:
+    parent, _, name = local.rpartition(".")
+    siblings = children_of(section_class, parent)
+    anywhere = [key for key, _ in leaf_keys(section_class)]
+    near = suggest_key(name, siblings, anywhere)
+    if near is None:
+        return f"; keys here: {', '.join(siblings)}" if siblings else ""
+    in_place = near in siblings
+    path = ".".join(part for part in (where, parent if in_place else "", near) if part)
+    return f"; did you mean {path}?"
+
+
+def _origin_of(key: str, origins: Mapping[str, object]) -> object:
+    """The origin of `key`, or of the first value under or above it."""
+    if key in origins:
+        return origins[key]
+    below = (origin for name, origin in origins.items() if name.startswith(f"{key}."))
+    above = (origin for name, origin in origins.items() if key.startswith(f"{name}."))
+    return next(below, next(above, None))
+
+
+def _from(origin: object) -> str:
+    text = str(origin) if origin is not None else ""
+    return f" ({text})" if text and text != "default" else ""
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def join_lines(lines: Iterable[str]) -> ConfigError:
+    return ConfigError("\n".join(lines))

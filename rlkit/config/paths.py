@@ -1,0 +1,53 @@
+"""Paths in a project file are relative to that file, wherever the command is typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from rlkit.config.base import ProjectPath
+from rlkit.config.keys import leaf_keys
+from rlkit.config.sources import Source
+
+
+def resolve_paths(config_class: type[BaseModel], source: Source, folder: Path) -> Source:
+    """The source with path values made relative to `folder`, the project file's."""
+    if folder == Path():
+        return source
+    values = _copied(source.values)
+    for key, field in leaf_keys(config_class):
+        mark = next((item for item in field.metadata if isinstance(item, ProjectPath)), None)
+        if mark is not None:
+            _change(values, key.split("."), lambda text, mark=mark: _beside(text, folder, mark))
+    return Source(values, source.origins)
+
+
+def _beside(text: str, folder: Path, mark: ProjectPath) -> str:
+    place, colon, attribute = text.partition(".py:")
+    path = place + ".py" if colon else text
+    if not path or Path(path).is_absolute() or path.startswith("~"):
+        return text
+    candidate = folder / path
+    if mark.must_exist and not candidate.exists():
+        return text
+    return f"{candidate}:{attribute}" if colon else str(candidate)
+
+
+def _change(table: Any, parts: list[str], change: Callable[[str], str]) -> None:
+    *parents, name = parts
+    for parent in parents:
+        table = table.get(parent) if isinstance(table, dict) else None
+    if not isinstance(table, dict) or name not in table:
+        return
+    value = table[name]
+    if isinstance(value, str):
+        table[name] = change(value)
+    elif isinstance(value, list):
+        table[name] = [change(item) if isinstance(item, str) else item for item in value]
+
+
+def _copied(tree: Any) -> Any:
+    return {key: _copied(value) for key, value in tree.items()} if isinstance(tree, dict) else tree

@@ -1,0 +1,1 @@
+"""From completions to results that can be believed: scores, intervals, paired comparisons."""

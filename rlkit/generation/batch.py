@@ -1,0 +1,83 @@
+"""Prompts to a completions file, batch by batch, without losing or doubling a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlkit.generation.completions_file import Completion, CompletionRow, append_rows, read_rows, repair_tail
+from rlkit.plugin.hooks import HookRelay
+from rlkit.plugin.hookspecs import RunInfo
+from rlkit.protocols import RolloutEngine, Tokenizer
+from rlkit.rewards.scoring import decode_responses
+from rlkit.rollout.collector import collect_rollouts
+from rlkit.trainers.clock import StageClock
+from rlkit.trainers.stop_signal import StopSignal
+from rlkit.types import PromptBatch, Rollouts, SamplingParams
+
+
+@dataclass(frozen=True)
+class BatchGeneration:
+    """How a file of prompts is answered.
+
+    model names the model in each row; log_probs writes each token's id and log-prob.
+    """
+
+    engine: RolloutEngine
+    tokenizer: Tokenizer
+    sampling: SamplingParams
+    output: Path
+    model: str
+    log_probs: bool
+
+    def run(self, batches: Sequence[PromptBatch], *, run: RunInfo, hooks: HookRelay, stop: StopSignal) -> None:
+        """Answer each batch and append its rows durably, until done or asked to stop."""
+        for number, batch in enumerate(batches, start=1):
+            if stop.requested:
+                return
+            clock = StageClock()
+            with clock.stage("rollout"):
+                rollouts = collect_rollouts(self.engine, batch, self.sampling)
+            append_rows(self.output, self.rows(rollouts))
+            lengths = rollouts.response_ids.lengths.double()
+            metrics = {
+                "response/length_mean": float(lengths.mean()),
+                "rollout/tokens_per_s": float(lengths.sum()) / max(clock.seconds("rollout"), 1e-9),
+                "generate/prompts": float(len(batch)),
+            }
+            hooks.step_finished(run=run, step=number, metrics={**metrics, **clock.metrics()})
+
+    def rows(self, rollouts: Rollouts) -> list[CompletionRow]:
+        """One row for each prompt, its answers in order."""
+        texts = decode_responses(rollouts, self.tokenizer)
+        tokens = [tuple(row.tolist()) for row in rollouts.response_ids.rows()]
+        wanted = self.log_probs and rollouts.rollout_log_probs is not None
+        log_probs = [tuple(row.tolist()) for row in rollouts.rollout_log_probs.rows()] if wanted else None  # type: ignore[union-attr]
+        samples = self.sampling.samples
+        rows: list[CompletionRow] = []
+        for start in range(0, len(rollouts), samples):
+            completions = tuple(
+                Completion(
+                    text=texts[index],
+                    finish_reason=rollouts.finish_reasons[index],
+                    num_tokens=len(tokens[index]),
+                    token_ids=tokens[index] if self.log_probs else None,
+                    log_probs=None if log_probs is None else log_probs[index],
+                )
+                for index in range(start, start + samples)
+            )
+            rows.append(CompletionRow(rollouts.prompts[start], completions, self.model))
+        return rows
+
+
+def answered_rows(output: Path) -> set[int]:
+    """row_ids that the file already answers, after mending a line that a killed run left unfinished."""
+    repair_tail(output)
+    return {row.prompt.row_id for row in read_rows(output)} if output.exists() else set()
+
+
+def remaining_batches(prompts: PromptBatch, answered: set[int], size: int) -> list[PromptBatch]:
+    """The prompts still to be answered, in order, `size` at a time."""
+    rows = [index for index, prompt in enumerate(prompts.prompts) if prompt.row_id not in answered]
+    return [prompts.select(rows[start : start + size]) for start in range(0, len(rows), size)]

@@ -1,0 +1,120 @@
+"""`rlkit generate`: a file of prompts to a file of completions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlkit.config.runs import GenerateConfig
+from rlkit.config.sections import GenerationSection
+from rlkit.data.chat import encode_prompts
+from rlkit.data.prompts import load_prompts
+from rlkit.errors import ConfigError, RunInterruptedError
+from rlkit.generation.batch import BatchGeneration, answered_rows, remaining_batches
+from rlkit.pipelines.assembly import LocatedModel, locate, prepare_process
+from rlkit.pipelines.run_session import set_environment_guards
+from rlkit.plugin import PluginKind
+from rlkit.plugin.hooks import HookRelay
+from rlkit.plugin.hookspecs import RunInfo, RunStatus
+from rlkit.plugin.loader import build_plugin
+from rlkit.protocols import RolloutEngine
+from rlkit.rollout.engine_model import EngineModel
+from rlkit.trainers.stop_signal import graceful_stop
+from rlkit.types import PromptBatch, SamplingParams
+
+if TYPE_CHECKING:
+    from rlkit.config.load import Resolved
+
+
+def run_generate(resolved: Resolved) -> Path:
+    """Answer what is not answered yet and return the completions file."""
+    config = resolved.config
+    assert isinstance(config, GenerateConfig)
+    section = config.generation
+    set_environment_guards()
+    device = prepare_process(config.run)
+    located = locate(config.model)
+    prompts = load_prompt_batch(section, located)
+    output = Path(section.output)
+    answered = answered_rows(output)
+    batches = remaining_batches(prompts, answered, section.batch_prompts)
+    if not batches:
+        print(f"{output} is complete: all {len(prompts)} prompts are answered", file=sys.stderr)
+        return output
+    engine: RolloutEngine = build_plugin(
+        PluginKind.ROLLOUT_ENGINE,
+        section.engine,
+        section.options,
+        where="generation.options",
+        model=EngineModel(
+            folder=located.folder,
+            family=located.family,
+            tokenizer=located.tokenizer,
+            dtype=config.model.dtype,
+            device=device,
+            trust_remote_code=config.model.trust_remote_code,
+            seed=config.run.seed,
+        ),
+    )
+    generation = BatchGeneration(
+        engine, located.tokenizer, sampling_of(section, config.run.seed), output, config.model.path, section.log_probs
+    )
+    # No run folder: what a generation leaves behind is its completions file, so only the console listens.
+    hooks = HookRelay.for_run(config.run.hooks, skip=("jsonl",))
+    run = RunInfo(
+        kind="generate",
+        name=output.name,
+        folder=output.parent,
+        config=config.model_dump(mode="json"),
+        total_steps=len(batches),
+        first_step=0,
+    )
+    status: RunStatus = "failed"
+    hooks.run_started(run=run)
+    try:
+        with graceful_stop() as stop:
+            generation.run(batches, run=run, hooks=hooks, stop=stop)
+            status = "interrupted" if stop.requested else "finished"
+    finally:
+        hooks.run_finished(run=run, status=status)
+        engine.close()
+    if status == "interrupted":
+        raise RunInterruptedError(f"stopped; {output} holds what is done: run the same command again to go on")
+    print(f"{output}: {len(prompts)} prompts answered, {len(answered)} of them before", file=sys.stderr)
+    return output
+
+
+def sampling_of(section: GenerationSection, seed: int) -> SamplingParams:
+    return SamplingParams(
+        max_tokens=section.max_response_tokens,
+        temperature=section.temperature,
+        top_p=section.top_p,
+        top_k=section.top_k,
+        min_p=section.min_p,
+        samples=section.samples_per_prompt,
+        seed=seed,
+        stop=section.stop,
+    )
+
+
+def load_prompt_batch(section: GenerationSection, located: LocatedModel) -> PromptBatch:
+    """All prompts as token ids; dropped ones are reported."""
+    if section.max_prompt_tokens + section.max_response_tokens > located.context_length:
+        raise ConfigError(
+            f"generation.max_prompt_tokens {section.max_prompt_tokens} + generation.max_response_tokens "
+            f"{section.max_response_tokens} exceed the model's context of {located.context_length} tokens; lower one of them"
+        )
+    prompts = load_prompts(
+        section.prompts,
+        prompt_key=section.prompt_key,
+        reference_key=section.reference_key,
+        system_prompt=section.system_prompt,
+        limit=section.limit,
+    )
+    encoded = encode_prompts(
+        prompts, located.tokenizer, max_tokens=section.max_prompt_tokens, overlong=section.overlong_prompts
+    )
+    if encoded.dropped:
+        print(f"{encoded.dropped} of {len(prompts)} prompts are too long and were dropped", file=sys.stderr)
+    return encoded.batch

@@ -1,0 +1,111 @@
+"""Calling the hook plugins of a run: all of them, each isolated from the others and from the run."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
+
+import pluggy
+
+from rlkit.errors import BrokenPluginError, PluginError
+from rlkit.plugin.discovery import installed_plugins
+from rlkit.plugin.hookspecs import RunHooks
+from rlkit.plugin.loader import load_plugin, read_spec
+from rlkit.plugin.references import describe_error
+from rlkit.plugin.spec import PluginKind
+
+HOOK_NAMES = tuple(name for name, member in vars(RunHooks).items() if inspect.isfunction(member))
+"""Every event, in the order in which a run raises them."""
+
+
+class HookRelay:
+    """Passes run events on; `relay.step_finished(run=..., step=..., metrics=...)` calls every hook that listens.
+
+    A hook that raises is reported once, on stderr, and not called again; it never stops a run.
+    """
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager("rlkit")
+        self._manager.add_hookspecs(RunHooks)
+        self.failures: dict[str, str] = {}
+
+    @classmethod
+    def for_run(cls, names: Sequence[str] = (), *, skip: Sequence[str] = ()) -> HookRelay:
+        """The hooks that are always on, less those in `skip`, and those named.
+
+        A broken always-on hook is reported and left out; a broken named one raises, since somebody asked for it.
+        """
+        relay = cls()
+        for name in _always_on(relay):
+            if name in names or name in skip:
+                continue
+            try:
+                relay.add(name, _build_hook(name))
+            except PluginError as error:
+                relay._report(name, str(error))
+        for name in names:
+            relay.add(name, _build_hook(name))
+        return relay
+
+    def add(self, name: str, hook: object) -> None:
+        """Register an object whose methods are marked with `hookimpl`.
+
+        Raises `BrokenPluginError` for a method that is marked but is no event, or has wrong parameters.
+        """
+        for attribute in dir(hook):
+            if getattr(getattr(hook, attribute, None), "rlkit_impl", None) is None or attribute in HOOK_NAMES:
+                continue
+            near = get_close_matches(attribute, HOOK_NAMES, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'?" if near else f"events: {', '.join(HOOK_NAMES)}"
+            raise BrokenPluginError(f"hook '{name}' listens to '{attribute}', which is no event; {hint}")
+        try:
+            self._manager.register(hook, name=name)
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise BrokenPluginError(f"hook '{name}': {describe_error(error)}") from error
+
+    def __getattr__(self, event: str) -> Callable[..., None]:
+        if event not in HOOK_NAMES:
+            raise AttributeError(event)
+        return partial(self._call, event)
+
+    def _call(self, event: str, **arguments: Any) -> None:
+        # One implementation at a time: pluggy's own call would let the first failure keep the others from hearing.
+        for implementation in reversed(getattr(self._manager.hook, event).get_hookimpls()):
+            name = implementation.plugin_name
+            if name in self.failures:
+                continue
+            chosen = {key: arguments[key] for key in implementation.argnames}
+            try:
+                implementation.function(**chosen)
+            except Exception as error:
+                self._report(name, f"{event} raised {describe_error(error)}")
+
+    def _report(self, name: str, cause: str) -> None:
+        self.failures[name] = cause
+        print(f"warning: hook '{name}' is switched off for this run: {cause}", file=sys.stderr, flush=True)
+
+
+def _always_on(relay: HookRelay) -> list[str]:
+    names: list[str] = []
+    for plugin in installed_plugins():
+        if plugin.kind is not PluginKind.HOOK or plugin.state == "disabled" or plugin.name in names:
+            continue
+        try:
+            if read_spec(plugin).always_on:
+                names.append(plugin.name)
+        except PluginError as error:
+            relay._report(plugin.name, str(error))
+    return names
+
+
+def _build_hook(name: str) -> object:
+    """The hook's object: a class is constructed without arguments, anything else is taken as it is."""
+    plugin = load_plugin(PluginKind.HOOK, name)
+    try:
+        return plugin.target() if inspect.isclass(plugin.target) else plugin.target
+    except Exception as error:
+        raise BrokenPluginError(f"hook '{name}' from {plugin.distribution}: {describe_error(error)}") from error

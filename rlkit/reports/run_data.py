@@ -1,0 +1,88 @@
+"""Reading what a run has left behind, whole or cut short."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlkit.errors import DataError
+from rlkit.tracking.run_folder import RunFolder
+
+EVENT_KEYS = frozenset({"event", "step", "time"})
+"""Keys of a line of metrics.jsonl that are no metrics."""
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """The metrics of one step or validation; `time` is seconds since the epoch, or None."""
+
+    step: int
+    time: float | None
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One run: run.json, and the metrics of its steps and validations in the order of steps."""
+
+    folder: Path
+    run: Mapping[str, Any]
+    steps: tuple[MetricRow, ...]
+    validations: tuple[MetricRow, ...]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        config = self.run.get("config")
+        return config if isinstance(config, Mapping) else {}
+
+    def metric_names(self) -> list[str]:
+        """Every metric that a step has, in the order of first appearance."""
+        return list(dict.fromkeys(name for row in self.steps for name in row.values))
+
+
+def read_run(folder: Path) -> RunData:
+    """Read run.json and metrics.jsonl. Raises `DataError` when the folder holds no run."""
+    paths = RunFolder(folder)
+    if not paths.run_json.is_file():
+        raise DataError(f"{folder} holds no run (run.json is missing); give a folder such as runs/ppo")
+    try:
+        run = json.loads(paths.run_json.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{paths.run_json} cannot be read: {error}") from error
+    events = _read_events(paths.metrics)
+    return RunData(folder, run, _rows(events, "step"), _rows(events, "validation"))
+
+
+def _read_events(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; one that is cut off (a killed run) or damaged is passed over."""
+    if not path.is_file():
+        return []
+    events = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and isinstance(event.get("step"), int):
+            events.append(event)
+    return events
+
+
+def _rows(events: Sequence[Mapping[str, Any]], kind: str) -> tuple[MetricRow, ...]:
+    """A resumed run repeats the steps after its checkpoint: the last line of a step counts."""
+    latest: dict[int, MetricRow] = {}
+    for event in events:
+        if event.get("event") != kind:
+            continue
+        values = {
+            name: float(value)
+            for name, value in event.items()
+            if name not in EVENT_KEYS and isinstance(value, int | float) and math.isfinite(value)
+        }
+        time = event.get("time")
+        latest[event["step"]] = MetricRow(event["step"], time if isinstance(time, int | float) else None, values)
+    return tuple(latest[step] for step in sorted(latest))

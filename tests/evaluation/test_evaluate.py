@@ -1,0 +1,148 @@
+"""Files in, numbers that one can check by hand out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rlkit.errors import ConfigError, DataError
+from rlkit.evaluation.completions import ANSWERS_AT_ONCE, load_completions, score_completions
+from rlkit.evaluation.evaluate import EvaluationResult, as_json_values, evaluate_files
+from rlkit.evaluation.statistics import IntervalSettings, wilson_interval
+from rlkit.rewards.scorer import Scorer
+
+Write = Callable[..., str]
+
+
+@pytest.fixture
+def evaluate(scorer: Scorer) -> Callable[..., EvaluationResult]:
+    def run(*paths: str, confidence: float = 0.95) -> EvaluationResult:
+        settings = IntervalSettings(confidence, bootstrap_samples=200)
+        return evaluate_files(paths, scorer, functions=["exact"], settings=settings)
+
+    return run
+
+
+def test_one_answer_a_prompt_gives_shares_by_source(
+    evaluate: Callable[..., EvaluationResult], write_completions: Write
+) -> None:
+    path = write_completions("a.jsonl", {0: ["1"], 1: ["0"], 2: ["1"], 3: ["1"], 4: ["cut"]})
+    result = evaluate(path)
+    everything, even, odd = result.files[0].summaries
+    assert (everything.data_source, even.data_source, odd.data_source) == ("all", "even", "odd")
+    assert everything.score == wilson_interval(0.6, 5, confidence=0.95)
+    assert (even.score.mean, odd.score.mean) == (2 / 3, 1 / 2)
+    assert (everything.prompts, even.prompts, odd.prompts) == (5, 3, 2)
+    assert everything.truncated == 0.2
+    assert everything.pass_at == {}
+    assert everything.majority is None
+    assert result.warnings == ()
+
+
+def test_several_answers_give_pass_at_k_and_majority(
+    evaluate: Callable[..., EvaluationResult], write_completions: Write
+) -> None:
+    path = write_completions("a.jsonl", {0: ["1", "1", "0", "2"], 2: ["0", "0", "1", "2"]})
+    overall = evaluate(path).files[0].overall
+    assert overall.score.mean == pytest.approx(3 / 8)
+    assert {k: interval.mean for k, interval in overall.pass_at.items()} == pytest.approx(
+        {1: 3 / 8, 2: ((1 - 1 / 6) + 1 / 2) / 2, 4: 1.0}
+    )
+    assert overall.majority is not None
+    assert overall.majority.mean == 0.5
+
+
+def test_answers_that_cannot_be_judged_are_counted_and_said(
+    evaluate: Callable[..., EvaluationResult], write_completions: Write
+) -> None:
+    result = evaluate(write_completions("a.jsonl", {0: ["boom"], 2: ["1"]}))
+    assert result.files[0].overall.errors == 1
+    assert result.files[0].overall.score.mean == 0.5
+    assert "1 answers could not be judged" in result.warnings[0]
+
+
+def test_a_second_file_is_compared_on_the_prompts_in_common(
+    evaluate: Callable[..., EvaluationResult], write_completions: Write
+) -> None:
+    first = write_completions("a.jsonl", {row: ["0"] for row in range(0, 60)})
+    second = write_completions("b.jsonl", {row: ["1"] if row % 3 else ["0"] for row in range(10, 64)})
+    result = evaluate(first, second)
+    comparison = result.comparisons[0]
+    assert comparison.test.prompts == 50
+    assert (comparison.only_first, comparison.only_second) == (10, 4)
+    assert comparison.test.difference == pytest.approx(34 / 50)  # 16 of the 50 are multiples of 3
+    assert comparison.verdict == "better"
+    assert "50 prompts in common; 10 are only in" in result.warnings[0]
+    assert evaluate(second, first).comparisons[0].verdict == "worse"
+
+
+def test_a_small_difference_is_called_not_significant(
+    evaluate: Callable[..., EvaluationResult], write_completions: Write
+) -> None:
+    first = write_completions("a.jsonl", {0: ["1"], 2: ["0"], 4: ["0"]})
+    second = write_completions("b.jsonl", {0: ["1"], 2: ["1"], 4: ["0"]})
+    assert evaluate(first, second).comparisons[0].verdict == "not significant"
+
+
+def test_several_comparisons_are_corrected(evaluate: Callable[..., EvaluationResult], write_completions: Write) -> None:
+    rows = range(0, 20, 2)
+    first = write_completions("a.jsonl", {row: ["0"] for row in rows})
+    others = [write_completions(f"{n}.jsonl", {row: ["1" if row < 12 else "0"] for row in rows}) for n in "bc"]
+    alone = evaluate(first, others[0]).comparisons[0]
+    assert alone.adjusted_p_value == alone.test.p_value == pytest.approx(2 / 64)
+    assert alone.significant
+    assert [c.significant for c in evaluate(first, *others).comparisons] == [False, False]
+
+
+def test_files_that_cannot_be_compared_are_refused(
+    evaluate: Callable[..., EvaluationResult], write_completions: Write
+) -> None:
+    first = write_completions("a.jsonl", {0: ["0"], 2: ["1"]})
+    with pytest.raises(DataError, match="no row_id in common"):
+        evaluate(first, write_completions("b.jsonl", {1: ["0"]}))
+    with pytest.raises(DataError, match=r"different prompts under the same row_id in 2 of 2 rows, first in row 0"):
+        evaluate(first, write_completions("c.jsonl", {0: ["0"], 2: ["1"]}, question="other"))
+    with pytest.raises(ConfigError, match="given twice"):
+        evaluate(first, first)
+    with pytest.raises(ConfigError, match="no completions file"):
+        evaluate()
+
+
+def test_files_with_no_repeated_or_unanswered_rows_are_refused(tmp_path: Path, write_completions: Write) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(DataError, match="is empty"):
+        load_completions(str(tmp_path / "empty.jsonl"))
+    write_completions("twice.jsonl", {0: ["0"]})
+    with pytest.raises(DataError, match="row_id 0 twice"):
+        load_completions(write_completions("twice.jsonl", {0: ["0"]}))
+    with pytest.raises(DataError, match="row_id 4 has no completions"):
+        load_completions(write_completions("none.jsonl", {4: []}))
+
+
+def test_every_row_is_judged_once_whatever_the_batches(scorer: Scorer, write_completions: Write) -> None:
+    answers = {row: ["1", str(row % 2)] for row in range(2 * ANSWERS_AT_ONCE)}
+    path = write_completions("a.jsonl", answers)
+    told: list[int] = []
+    scored = score_completions(path, load_completions(path), scorer, on_progress=told.append)
+    assert [row.prompt.row_id for row in scored.rows] == list(answers)
+    assert all(row.scores == [1.0, float(row.prompt.row_id % 2)] for row in scored.rows)
+    assert sum(told) == len(answers)
+    assert len(told) == 4
+
+
+def test_the_result_is_plain_json_with_every_rows_scores(
+    evaluate: Callable[..., EvaluationResult], write_completions: Write
+) -> None:
+    first = write_completions("a.jsonl", {0: ["0", "1"], 1: ["1", "1"]})
+    second = write_completions("b.jsonl", {0: ["1", "1"], 1: ["1", "1"]})
+    content = json.loads(json.dumps(as_json_values(evaluate(first, second)), allow_nan=False))
+    assert content["files"][0]["rows"] == [
+        {"row_id": 0, "data_source": "even", "scores": [0.0, 1.0]},
+        {"row_id": 1, "data_source": "odd", "scores": [1.0, 1.0]},
+    ]
+    assert content["files"][0]["sources"][0]["pass_at"]["2"]["mean"] == 1.0
+    assert content["comparisons"][0]["test"]["difference"] == 0.25
+    assert content["comparisons"][0]["verdict"] == "not significant"

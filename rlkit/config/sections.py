@@ -22,8 +22,8 @@ InputPaths = Annotated[tuple[str, ...], ProjectPath()]
 class RunSection(Section):
     """Where the run lives and how it starts."""
 
-    name: str = Field(default="run", min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """Name of the run: its folder is `<output>/<name>`. Letters, digits, dot, dash, underscore."""
+    name: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")
+    """Name of the run: its folder is `<output>/<name>`. Letters, digits, dot, dash, underscore; empty means sft or ppo."""
     output: OutputPath = "runs"
     """Folder that holds the run folders."""
     seed: NonNegativeInt = 0
@@ -38,6 +38,10 @@ class RunSection(Section):
     """Hook plugins to add, by name or as `file.py:object`, besides those that are always on."""
     required_plugins: tuple[str, ...] = ()
     """Distributions that must be installed, as requirement strings: `["rlkit-hf>=0.1"]`. Checked before anything loads."""
+
+    def name_or(self, kind: str) -> str:
+        """The run's name; a run without one is called by its kind."""
+        return self.name or kind
 
 
 class ModelSection(Section):

@@ -12,6 +12,7 @@ from rlkit.data.chat import encode_prompts
 from rlkit.data.prompts import load_prompts
 from rlkit.errors import ConfigError, RunInterruptedError
 from rlkit.generation.batch import BatchGeneration, answered_rows, remaining_batches
+from rlkit.generation.origin import check_origin, weights_fingerprint
 from rlkit.pipelines.assembly import LocatedModel, locate, prepare_process
 from rlkit.pipelines.run_session import set_environment_guards
 from rlkit.plugin import PluginKind
@@ -37,6 +38,7 @@ def run_generate(resolved: Resolved) -> Path:
     located = locate(config.model)
     prompts = load_prompt_batch(section, located)
     output = Path(section.output)
+    check_origin(output, origin_of(config, located))
     answered = answered_rows(output)
     batches = remaining_batches(prompts, answered, section.batch_prompts)
     if not batches:
@@ -83,6 +85,23 @@ def run_generate(resolved: Resolved) -> Path:
         raise RunInterruptedError(f"stopped; {output} holds what is done: run the same command again to go on")
     print(f"{output}: {len(prompts)} prompts answered, {len(answered)} of them before", file=sys.stderr)
     return output
+
+
+ANSWER_SETTINGS = (
+    "prompts", "engine", "samples_per_prompt", "max_response_tokens", "temperature", "top_p", "top_k", "min_p", "stop",
+    "prompt_key", "system_prompt",
+)  # fmt: skip
+"""Generation settings that decide what an answer is; the others may change when a file is continued."""
+
+
+def origin_of(config: GenerateConfig, located: LocatedModel) -> dict[str, object]:
+    """What the answers depend on, for `check_origin`."""
+    return {
+        "model.path": config.model.path,
+        "weights": weights_fingerprint(located.folder),
+        "run.seed": config.run.seed,
+        **{f"generation.{name}": getattr(config.generation, name) for name in ANSWER_SETTINGS},
+    }
 
 
 def sampling_of(section: GenerationSection, seed: int) -> SamplingParams:

@@ -15,7 +15,7 @@ from rlkit.config.runs import PPOConfig
 from rlkit.data.chat import encode_prompts
 from rlkit.data.order import EpochOrder
 from rlkit.data.prompts import load_prompts
-from rlkit.errors import ConfigError
+from rlkit.errors import ConfigError, DataError
 from rlkit.pipelines.assembly import LocatedModel, fill_model, locate, model_role, prepare_process, write_model
 from rlkit.pipelines.run_session import run_session, set_environment_guards
 from rlkit.pipelines.starting_point import already_finished, starting_point
@@ -51,10 +51,11 @@ def run_ppo(resolved: Resolved) -> Path:
     located = locate(config.model)
     check_context(config, located)
     train = load_prompt_data(config, located, config.data.train)
+    check_enough_prompts(config, len(train))
     validation = load_prompt_data(config, located, config.data.validation) if config.data.validation else None
     order = EpochOrder(len(train), seed=config.run.seed, shuffle=config.data.shuffle)
 
-    folder = RunFolder.open(config.run.output, config.run.name, resume=config.run.resume)
+    folder = RunFolder.open("ppo", config.run.output, config.run.name_or("ppo"), resume=config.run.resume)
     store = CheckpointStore(folder.checkpoints, config.trainer.keep_checkpoints)
     start = starting_point(folder, store, config)
     if already_finished(folder, start, config.trainer.steps):
@@ -237,6 +238,16 @@ def check_context(config: PPOConfig, located: LocatedModel) -> None:
         raise ConfigError(
             f"data.max_prompt_tokens {prompt} + rollout.max_response_tokens {response} exceed the model's context of "
             f"{located.context_length} tokens; lower one of them"
+        )
+
+
+def check_enough_prompts(config: PPOConfig, prompts: int) -> None:
+    """One step never asks the same prompt twice: the answers would be the same, and one group would look like two."""
+    wanted = config.rollout.prompts_per_step
+    if wanted > prompts:
+        raise DataError(
+            f"rollout.prompts_per_step = {wanted}, but data.train has {prompts} prompts; "
+            f"set it to {prompts} or less, or raise rollout.samples_per_prompt instead"
         )
 
 

@@ -49,7 +49,7 @@ def run_session(
 ) -> Iterator[RunSession]:
     """Everything that must happen around a run. Raises `RunInterruptedError` after a clean stop on Ctrl-C."""
     config = resolved.config.model_dump(mode="json")
-    name = resolved.config.run.name
+    name = resolved.config.run.name_or(kind)
     hooks = HookRelay.for_run(resolved.config.run.hooks)
     info = RunInfo(
         kind=kind, name=name, folder=folder.path, config=config, total_steps=total_steps, first_step=first_step

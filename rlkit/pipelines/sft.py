@@ -39,7 +39,7 @@ def run_sft(resolved: Resolved) -> Path:
     order = EpochOrder(len(data), seed=config.run.seed, shuffle=config.data.shuffle)
     steps = config.sft.steps or math.ceil(config.sft.epochs * len(data) / config.sft.batch_size)
 
-    folder = RunFolder.open(config.run.output, config.run.name, resume=config.run.resume)
+    folder = RunFolder.open("sft", config.run.output, config.run.name_or("sft"), resume=config.run.resume)
     store = CheckpointStore(folder.checkpoints, config.trainer.keep_checkpoints)
     start = starting_point(folder, store, config)
     if already_finished(folder, start, steps):

@@ -63,13 +63,19 @@ class RunFolder:
         return self.path / "log.txt"
 
     @classmethod
-    def open(cls, output: str, name: str, *, resume: str) -> RunFolder:
+    def open(cls, kind: str, output: str, name: str, *, resume: str) -> RunFolder:
         """Create `output/name`, or take it up again as `run.resume` says.
 
-        Raises `ConfigError` for a used folder under `never` and for an unused one under `must`.
+        Raises `ConfigError` for a used folder under `never`, for an unused one under `must`, and for a folder that
+        holds a run of another kind.
         """
         folder = cls(Path(output) / name)
         used = folder.run_json.exists()
+        if used and folder.read().get("kind") != kind:
+            raise ConfigError(
+                f"run folder {folder.path} holds a run of kind {folder.read().get('kind')}, not {kind}; "
+                "choose another --name"
+            )
         if used and resume == "never":
             raise ConfigError(
                 f"run folder {folder.path} is in use and run.resume = never; choose another --name, or --resume auto"

@@ -1,0 +1,51 @@
+"""The quickstart project, made small, and commands run in it as a user runs them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ALPHABET = "0123456789+=?# "
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def command_environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "RLKIT_OUTPUT": "plain"}
+
+
+@pytest.fixture(scope="session")
+def rlkit_command() -> Run:
+    """Function: `rlkit <arguments>` in a process of its own; fails the test on an unexpected exit code."""
+
+    def run(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        result = subprocess.run(
+            [sys.executable, "-m", "rlkit", *arguments],
+            cwd=folder,
+            env=command_environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert result.returncode == code, f"rlkit {' '.join(arguments)}\n{result.stdout}\n{result.stderr}"
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def quickstart(tmp_path_factory: pytest.TempPathFactory, rlkit_command: Run) -> Path:
+    """A quickstart project with its data, its starting model and a briefly fine-tuned one."""
+    parent = tmp_path_factory.mktemp("quickstart")
+    rlkit_command(parent, "init", "project", "--template", "quickstart")
+    folder = parent / "project"
+    data = [sys.executable, "make_data.py", "--largest", "19", "--examples", "64", "--heldout", "40"]
+    subprocess.run(data, cwd=folder, check=True, capture_output=True)
+    create = ["models", "create", "models/start", "--family", "qwen3", "--size", "tiny"]
+    rlkit_command(folder, *create, "--tokenizer", "char", "--alphabet", ALPHABET)
+    rlkit_command(folder, "sft", "sft.toml", "--set", "sft.epochs=10")
+    return folder

@@ -45,8 +45,8 @@ class Flag:
 
 def resolve(kind: str, file: Path | None, assignments: Sequence[str] | None, flags: Sequence[Flag]) -> Resolved:
     """Merge all sources and check what can be checked before anything heavy loads."""
-    from rlkit.config.check import check_required
     from rlkit.config.load import load_config
+    from rlkit.pipelines.preflight import check_run
 
     given: Mapping[str, Any] = {flag.key: flag.value for flag in flags if flag.value is not None}
     resolved = load_config(
@@ -56,7 +56,7 @@ def resolve(kind: str, file: Path | None, assignments: Sequence[str] | None, fla
         flags=given,
         flag_names={flag.key: flag.spelling for flag in flags},
     )
-    check_required(resolved)
+    check_run(resolved)
     return resolved
 
 

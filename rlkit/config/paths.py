@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def resolve_paths(config_class: type[BaseModel], source: Source, folder: Path) -
     for key, field in leaf_keys(config_class):
         mark = next((item for item in field.metadata if isinstance(item, ProjectPath)), None)
         if mark is not None:
-            _change(values, key.split("."), lambda text, mark=mark: _beside(text, folder, mark))
+            _change(values, key.split("."), partial(_beside, folder=folder, mark=mark))
     return Source(values, source.origins)
 
 

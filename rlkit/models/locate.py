@@ -27,10 +27,15 @@ def locate_model(path: str, *, trust_remote_code: bool = False, with_weights: bo
         return _from_hub(path, with_weights=with_weights, with_code=trust_remote_code)
     found = model_inside(folder)
     if found is None:
-        raise ModelError(
-            f"folder '{path}' has no config.json, so it is not a model (nor a run or checkpoint holding one)"
-        )
+        raise ModelError(_not_a_model(path))
     return found
+
+
+def check_model_path(path: str) -> None:
+    """Raise `ModelError` for a path that cannot be a model: no such folder, or a folder without one. No download."""
+    folder = _existing_folder(path)
+    if folder is not None and model_inside(folder) is None:
+        raise ModelError(_not_a_model(path))
 
 
 def locate_tokenizer(path: str, *, trust_remote_code: bool = False) -> Path:
@@ -57,6 +62,10 @@ def model_inside(folder: Path) -> Path | None:
         if (checkpoint / "model" / "config.json").is_file():
             return checkpoint / "model"
     return None
+
+
+def _not_a_model(path: str) -> str:
+    return f"folder '{path}' has no config.json, so it is not a model (nor a run or checkpoint holding one)"
 
 
 def _existing_folder(path: str) -> Path | None:

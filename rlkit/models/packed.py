@@ -155,4 +155,5 @@ def packed_forward(backbone: nn.Module, token_ids: Tensor, layout: PackedLayout)
         use_cache=False,
         packed_layout=layout,
     )
-    return output.last_hidden_state[0]
+    hidden: Tensor = output.last_hidden_state[0]
+    return hidden

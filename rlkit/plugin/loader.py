@@ -113,8 +113,16 @@ def load_found(plugin: InstalledPlugin) -> LoadedPlugin:
         raise MissingRequirementError(f"{_title(plugin)} needs {', '.join(absent)}; {hint}")
     with _told_when_slow(plugin):
         target = _import_value(plugin, spec.target, "its target")
-        options_class = None if spec.config is None else _import_value(plugin, spec.config, "its options")
+        options_class = read_options_class(plugin, spec)
     return LoadedPlugin(plugin.kind, plugin.name, spec, plugin.distribution, plugin.version, target, options_class)
+
+
+def read_options_class(plugin: InstalledPlugin, spec: PluginSpec) -> type[PluginOptions] | None:
+    """The class of the plugin's own options, imported without its target; None when it has no options."""
+    found: type[PluginOptions] | None = None
+    if spec.config is not None:
+        found = _import_value(plugin, spec.config, "its options")
+    return found
 
 
 def build_plugin(kind: PluginKind, name: str, options: Mapping[str, Any], *, where: str, **context: Any) -> Any:

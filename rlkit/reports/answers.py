@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def read_distribution(files: Sequence[tuple[int, Path]]) -> Distribution | None:
         width = (levels[-1] - levels[0]) / BINS
         edges = [levels[0] + width * position for position in range(1, BINS)]
         bounds = [levels[0], *edges, levels[-1]]
-        labels = tuple(f"{a:.3g} to {b:.3g}" for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+        labels = tuple(f"{a:.3g} to {b:.3g}" for a, b in itertools.pairwise(bounds))
     columns = [_shares(values, edges) for _, values in scores]
     return Distribution(tuple(step for step, _ in scores), labels, tuple(zip(*columns, strict=True)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -251,7 +252,7 @@ def _thinned(series: Series) -> Series:
     if count <= MAX_POINTS:
         return series
     edges = [round(position * count / MAX_POINTS) for position in range(MAX_POINTS + 1)]
-    stretches = list(zip(edges[:-1], edges[1:], strict=True))
+    stretches = list(itertools.pairwise(edges))
 
     def means(values: Sequence[float | None]) -> tuple[float | None, ...]:
         return tuple(_mean(values[start:end]) for start, end in stretches) if values else ()

@@ -12,9 +12,6 @@ from typing import Any
 from rlkit.errors import DataError
 from rlkit.tracking.run_folder import RunFolder
 
-EVENT_KEYS = frozenset({"event", "step", "time"})
-"""Keys of a line of metrics.jsonl that are no metrics."""
-
 
 @dataclass(frozen=True)
 class MetricRow:
@@ -80,8 +77,8 @@ def _rows(events: Sequence[Mapping[str, Any]], kind: str) -> tuple[MetricRow, ..
             continue
         values = {
             name: float(value)
-            for name, value in event.items()
-            if name not in EVENT_KEYS and isinstance(value, int | float) and math.isfinite(value)
+            for name, value in (event.get("metrics") or {}).items()
+            if isinstance(value, int | float) and math.isfinite(value)
         }
         time = event.get("time")
         latest[event["step"]] = MetricRow(event["step"], time if isinstance(time, int | float) else None, values)

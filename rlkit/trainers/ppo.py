@@ -148,8 +148,8 @@ class PPOTrainer:
         batches: list[Experience] = []
         for epoch in range(self.settings.epochs):
             generator = torch.Generator().manual_seed(step_seed(self.settings.seed + epoch, self.state.step))
-            order = torch.randperm(len(experience), generator=generator)
-            batches += [experience.select(rows.tolist()) for rows in order.split(size)]
+            order: list[int] = torch.randperm(len(experience), generator=generator).tolist()
+            batches += [experience.select(order[start : start + size]) for start in range(0, len(order), size)]
         return batches
 
     def hand_over_weights(self, clock: StageClock | None = None) -> None:

@@ -87,7 +87,7 @@ class Ragged:
 
     def rows(self) -> Iterator[Tensor]:
         """The rows, one by one, as views of `values`."""
-        yield from self.values.split(self.lengths.tolist())
+        yield from self.values.split(self.lengths.tolist())  # type: ignore[no-untyped-call]
 
     def select(self, rows: Sequence[int] | Tensor) -> Ragged:
         """The given rows, in the given order (a row may appear more than once)."""

@@ -1,0 +1,166 @@
+"""What can be refused before anything heavy loads: missing values, files and plugins, wrong plugin options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlkit.errors import ConfigError, PluginError, PluginNotFoundError, RLKitError
+from rlkit.plugin.loader import check_api_version, find_plugin, missing_requirements, read_options_class, read_spec
+from rlkit.plugin.references import is_file_reference, is_reference
+from rlkit.plugin.requirements import check_required_plugins
+from rlkit.plugin.spec import PluginKind
+
+if TYPE_CHECKING:
+    from rlkit.config.load import Resolved
+
+
+@dataclass(frozen=True)
+class Required:
+    """A key that has no default that could work, and how to give it."""
+
+    key: str
+    flag: str
+    what: str
+
+
+REQUIRED: Mapping[str, tuple[Required, ...]] = {
+    "sft": (
+        Required("model.path", "--model", "a model folder or Hub id"),
+        Required("data.train", "--data", "a file of conversations"),
+    ),
+    "ppo": (
+        Required("model.path", "--model", "a model folder or Hub id"),
+        Required("data.train", "--data", "a file of prompts"),
+        Required("reward.functions", "--reward", "a reward plugin or file.py:function"),
+    ),
+    "generate": (
+        Required("model.path", "--model", "a model folder or Hub id"),
+        Required("generation.prompts", "--data", "a file of prompts"),
+    ),
+    "eval": (Required("evaluation.completions", "COMPLETIONS", "a completions file"),),
+}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A plugin that the run selects by name, and the options for it."""
+
+    kind: PluginKind
+    name: str
+    options: Mapping[str, Any]
+    where: str  # config path of the options
+
+
+def selections(resolved: Resolved) -> Iterator[Selection]:
+    """Every plugin that the config names."""
+    config = resolved.config
+    if resolved.kind == "sft":
+        yield Selection(PluginKind.ACTOR_BACKEND, config.sft.backend, config.sft.options, "sft.options")
+    if resolved.kind == "ppo":
+        yield Selection(PluginKind.ACTOR_BACKEND, config.actor.backend, config.actor.options, "actor.options")
+        yield Selection(PluginKind.ROLLOUT_ENGINE, config.rollout.engine, config.rollout.options, "rollout.options")
+    if resolved.kind == "generate":
+        section = config.generation
+        yield Selection(PluginKind.ROLLOUT_ENGINE, section.engine, section.options, "generation.options")
+    if resolved.kind in ("ppo", "eval"):
+        for name in config.reward.functions:
+            options = config.reward.options.get(name, {})
+            yield Selection(PluginKind.REWARD_FUNCTION, name, options, f"reward.options.{name}")
+    if resolved.kind != "eval" and config.model.family != "auto":
+        yield Selection(PluginKind.MODEL_FAMILY, config.model.family, {}, "model.family")
+    for name in config.run.hooks:
+        yield Selection(PluginKind.HOOK, name, {}, "run.hooks")
+
+
+def check_run(resolved: Resolved) -> None:
+    """Raises the fault, or all of them together: one line each, the exit code of the first."""
+    checks: list[Callable[[], None]] = [
+        lambda: check_required_values(resolved),
+        lambda: check_required_plugins(resolved.config.run.required_plugins),
+        *(partial(check_selection, selection) for selection in selections(resolved)),
+        *(partial(check_data, paths) for paths in data_paths(resolved)),
+        lambda: check_model(resolved),
+    ]
+    faults: list[RLKitError] = []
+    for check in checks:
+        try:
+            check()
+        except RLKitError as error:
+            faults.append(error)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        lines = dict.fromkeys(str(fault) for fault in faults)
+        raise type(faults[0])("\n".join(lines)) from faults[0]
+
+
+def check_required_values(resolved: Resolved) -> None:
+    """Raises `ConfigError` for every key that must be given and is not."""
+    lines = []
+    for required in REQUIRED[resolved.kind]:
+        section, _, name = required.key.partition(".")
+        if not getattr(getattr(resolved.config, section), name):
+            file = f" in {resolved.file}" if resolved.file is not None else " in a project file"
+            lines.append(f"{required.key} is missing: give {required.what} with {required.flag}, or set it{file}")
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
+def check_selection(selection: Selection) -> None:
+    """Raises `PluginError` for a plugin that cannot be used and `ConfigError` for wrong options; imports no target."""
+    name = selection.name
+    if is_reference(name):
+        if is_file_reference(name):
+            path = Path(name.rpartition(":")[0]).expanduser()
+            if not path.is_file():
+                raise PluginNotFoundError(f"{selection.kind.label} '{name}': file {path} does not exist")
+        return
+    plugin = find_plugin(selection.kind, name)
+    spec = read_spec(plugin)
+    check_api_version(plugin, spec)
+    absent = missing_requirements(spec)
+    if absent:
+        hint = spec.install_hint or f"pip install {' '.join(absent)}"
+        raise PluginError(f"{selection.kind.label} '{name}' from {plugin.origin} needs {', '.join(absent)}; {hint}")
+    options_class = read_options_class(plugin, spec)
+    if options_class is not None:
+        from rlkit.config.errors import validate_section
+
+        validate_section(options_class, selection.options, where=selection.where)
+    elif selection.options and selection.kind is not PluginKind.REWARD_FUNCTION:
+        from rlkit.config.errors import refuse_options
+
+        refuse_options(selection.options, where=selection.where, plugin=f"{selection.kind.label} '{name}'")
+
+
+def data_paths(resolved: Resolved) -> Iterator[Sequence[str]]:
+    """Groups of data files that the run reads."""
+    config = resolved.config
+    if resolved.kind in ("sft", "ppo"):
+        yield config.data.train
+        yield config.data.validation
+    elif resolved.kind == "generate":
+        yield config.generation.prompts
+
+
+def check_data(paths: Sequence[str]) -> None:
+    """Raises `DataError` for a file that does not exist or cannot be read."""
+    from rlkit.data.files import check_sources
+
+    check_sources(paths)
+
+
+def check_model(resolved: Resolved) -> None:
+    """Raises `ModelError` for local folders that hold no model; Hub ids are looked up when the run starts."""
+    from rlkit.models.locate import check_model_path
+
+    config = resolved.config
+    if resolved.kind == "eval":
+        return
+    others = [config.critic.path, config.reference.path] if resolved.kind == "ppo" else []
+    for path in filter(None, [config.model.path, *others]):
+        check_model_path(path)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rlkit.models.packed import PackedLayout
-from rlkit.types import Ragged, Rollouts, SupervisedBatch
+from rlkit.types import Rollouts, SupervisedBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +60,3 @@ def pack_conversations(batch: SupervisedBatch, device: torch.device | str) -> Pa
 def row_lengths(rollouts: Rollouts) -> list[int]:
     """Tokens of each row, prompt and response together."""
     return (rollouts.prompt_ids.lengths + rollouts.response_ids.lengths).tolist()
-
-
-def as_ragged(values: Tensor, rollouts: Rollouts) -> Ragged:
-    """Values of the response tokens, [N], as rows."""
-    return rollouts.response_ids.with_values(values)

@@ -232,10 +232,23 @@ def test_quickstart_data_load_and_its_reward_knows_the_right_answers(tmp_path: P
     assert [message["role"] for message in conversations[0].messages] == ["user", "assistant"]
     namespace: dict[str, Any] = {}
     exec((target / "reward.py").read_text(), namespace)
-    best = {namespace["score"](prompt.reference, prompt.reference)["score"] for prompt in prompts}
-    wrong = {namespace["score"](prompt.reference + "1", prompt.reference)["score"] for prompt in prompts}
+    best = {namespace["score"](f"1+1=2 #### {prompt.reference}", prompt.reference) for prompt in prompts}
+    wrong = {namespace["score"](f"1+1=2 #### {prompt.reference}1", prompt.reference) for prompt in prompts}
     assert min(best) > max(wrong)
-    assert namespace["score"]("", prompts[0].reference)["score"] < min(best)
+    assert namespace["score"]("", prompts[0].reference) < min(best)
+
+
+def test_quickstart_shows_worked_steps_that_are_right(tmp_path: Path) -> None:
+    target, _ = create(tmp_path, "quickstart")
+    run_python(target, "make_data.py")
+    for row in rows(target / "data" / "sft.jsonl"):
+        asked, answered = (message["content"] for message in row["messages"])
+        steps, _, result = answered.partition(" #### ")
+        first, second = (int(number) for number in asked.rstrip("=?").split("+"))
+        assert int(result) == first + second
+        for step in steps.split():
+            left, _, right = step.partition("=")
+            assert sum(map(int, left.split("+"))) == int(right)
 
 
 @pytest.mark.parametrize("name", ["sft", "ppo", "grpo"])

@@ -13,13 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 2**24
-"""Logits in one chunk: 64 MiB in float32, large enough for full matmul speed, small beside any activation."""
-
-
-def chunk_rows(vocabulary: int) -> int:
-    """Tokens in one chunk."""
-    return max(64, CHUNK_ELEMENTS // vocabulary)
+from rlkit.algos.chunk_size import chunk_rows
 
 
 def _accumulation_dtype(hidden: Tensor) -> torch.dtype:

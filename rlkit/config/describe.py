@@ -31,7 +31,8 @@ def default_text(field: FieldInfo) -> str:
 def value_text(value: Any) -> str:
     """A value as TOML has it."""
     if isinstance(value, float):
-        return f"{value:g}" if value == float(f"{value:g}") else repr(value)
+        text = f"{value:g}" if value == float(f"{value:g}") else repr(value)
+        return text if set(text) & set(".en") else f"{text}.0"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} = {value_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):

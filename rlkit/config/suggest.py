@@ -26,17 +26,18 @@ def edit_distance(left: str, right: str) -> int:
 
 def suggest_key(name: str, siblings: Sequence[str], anywhere: Sequence[str] = ()) -> str | None:
     """The nearest of `siblings`; failing that, a dotted key from `anywhere` whose last part is `name` or near it."""
-    near = _nearest(name, siblings)
+    near = nearest_word(name, siblings)
     if near is not None:
         return near
     last_part: dict[str, str] = {}
     for key in anywhere:
         last_part.setdefault(key.rpartition(".")[2], key)
-    elsewhere = _nearest(name, list(last_part))
+    elsewhere = nearest_word(name, list(last_part))
     return None if elsewhere is None else last_part[elsewhere]
 
 
-def _nearest(name: str, candidates: Sequence[str]) -> str | None:
+def nearest_word(name: str, candidates: Sequence[str]) -> str | None:
+    """The candidate that takes the fewest edits, if that is at most half of the typed word."""
     lowered = name.lower().replace("-", "_")
     limit = max(1, int(len(name) * MAX_DISTANCE_SHARE))
 

@@ -15,16 +15,18 @@ CODE_PATTERNS = ("*.py",)
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
 
 
-def locate_model(path: str, *, trust_remote_code: bool = False, with_weights: bool = True) -> Path:
+def locate_model(
+    path: str, *, trust_remote_code: bool = False, with_weights: bool = True, download: bool = True
+) -> Path:
     """Folder with config.json for `path`: a model folder, a run or checkpoint folder, or a Hub id.
 
     A run folder means its final `model/`, or else its newest checkpoint. A Hub id is looked up in the local cache and
-    downloaded only when it is not there, without the weights when `with_weights` is off (a dry run). Raises `ModelError`
-    when there is no such model.
+    downloaded only when it is not there, without the weights when `with_weights` is off, and not at all when `download`
+    is off (a dry run). Raises `ModelError` when there is no such model.
     """
     folder = _existing_folder(path)
     if folder is None:
-        return _from_hub(path, with_weights=with_weights, with_code=trust_remote_code)
+        return _from_hub(path, with_weights=with_weights, with_code=trust_remote_code, download=download)
     found = model_inside(folder)
     if found is None:
         raise ModelError(_not_a_model(path))
@@ -81,7 +83,7 @@ def _existing_folder(path: str) -> Path | None:
     return None
 
 
-def _from_hub(hub_id: str, *, with_weights: bool, with_code: bool) -> Path:
+def _from_hub(hub_id: str, *, with_weights: bool, with_code: bool, download: bool = True) -> Path:
     """The snapshot folder of a Hub repository, from the cache if it is whole there."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -93,6 +95,10 @@ def _from_hub(hub_id: str, *, with_weights: bool, with_code: bool) -> Path:
         pass
     except ValueError as error:
         raise ModelError(f"model '{hub_id}' is neither a folder nor a Hub id: {error}") from error
+    if not download:
+        raise ModelError(
+            f"model '{hub_id}' is neither an existing folder nor in the Hub cache; the run will download it"
+        )
     try:
         return _whole(Path(snapshot_download(hub_id, allow_patterns=patterns)), with_weights)
     except ModelError:

@@ -1,0 +1,72 @@
+"""What a config key means: type, default, effect, and every way to set it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rlkit.config.describe import default_text, type_text
+from rlkit.config.keys import leaf_keys
+from rlkit.config.load import config_class_of
+from rlkit.config.runs import RUN_CONFIGS
+from rlkit.config.sources import ENVIRONMENT_PREFIX
+from rlkit.config.suggest import nearest_word
+from rlkit.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class KeyDescription:
+    """One key of one or more kinds of run; `kinds` are those that have it with this meaning."""
+
+    key: str
+    kinds: tuple[str, ...]
+    type: str
+    default: str
+    doc: str
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return ENVIRONMENT_PREFIX + self.key.upper().replace(".", "__")
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "environment": self.variable}
+
+
+def describe_keys(kind: str = "") -> tuple[KeyDescription, ...]:
+    """Every key of one kind of run, or of all, in the order of the sections."""
+    if kind:
+        config_class_of(kind)
+    merged: dict[tuple[str, str, str, str], list[str]] = {}
+    for name, config_class in RUN_CONFIGS.items():
+        if kind in ("", name):
+            for key, option in leaf_keys(config_class):
+                texts = (key, type_text(option), default_text(option), option.description or "")
+                merged.setdefault(texts, []).append(name)
+    return tuple(
+        KeyDescription(key, tuple(kinds), kind_of_value, default, doc)
+        for (key, kind_of_value, default, doc), kinds in merged.items()
+    )
+
+
+def explain(key: str, kind: str = "") -> tuple[KeyDescription, ...]:
+    """The key, or every key of the section that it names. Raises `ConfigError` with the nearest key."""
+    known = describe_keys(kind)
+    found = tuple(item for item in known if item.key == key or item.key.startswith(f"{key}."))
+    if found:
+        return found
+    raise ConfigError(_complaint(key, known))
+
+
+def _complaint(key: str, known: tuple[KeyDescription, ...]) -> str:
+    """What is near: the whole key first, then keys whose last part is the word or near it."""
+    keys = list(dict.fromkeys(item.key for item in known))
+    whole = nearest_word(key, keys)
+    if whole is not None:
+        return f"unknown key {key}; did you mean {whole}?"
+    last = nearest_word(key.rpartition(".")[2], [candidate.rpartition(".")[2] for candidate in keys])
+    near = [candidate for candidate in keys if last is not None and candidate.rpartition(".")[2] == last]
+    if near:
+        return f"unknown key {key}; did you mean {' or '.join(near)}?"
+    sections = list(dict.fromkeys(candidate.partition(".")[0] for candidate in keys))
+    return f"unknown key {key}; sections: {', '.join(sections)}"

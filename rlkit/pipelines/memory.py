@@ -1,0 +1,92 @@
+"""How much memory a run needs, phase by phase, from sizes alone: no torch, no weights.
+
+The formulas are in docs/memory.md. What cannot be known beforehand (the allocator's fragmentation, the libraries' own
+buffers) is left out: expect the truth within about a quarter above the estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rlkit.algos.chunk_size import chunk_rows
+from rlkit.models.shape import ModelShape
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+MASTER_BYTES = 4
+"""A trained model's parameters and gradients are float32, whatever the arithmetic."""
+OPTIMIZER_BYTES = 8
+"""AdamW's two moments in float32."""
+LOGIT_COPIES = 3
+"""A chunk's logits, their softmax and their gradient, float32 each."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What is in memory at the same time, in bytes."""
+
+    name: str
+    parts: Mapping[str, int]
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self.parts.values())
+
+
+def trained_bytes(shape: ModelShape, *, value_head: bool = False) -> dict[str, int]:
+    """Parameters and optimizer state of a trained role. The value head replaces the language-model head."""
+    parameters = value_model_parameters(shape) if value_head else shape.num_parameters
+    return {"parameters": MASTER_BYTES * parameters, "optimizer": OPTIMIZER_BYTES * parameters}
+
+
+def gradient_bytes(shape: ModelShape, *, value_head: bool = False) -> int:
+    return MASTER_BYTES * (value_model_parameters(shape) if value_head else shape.num_parameters)
+
+
+def frozen_bytes(shape: ModelShape, dtype: str) -> int:
+    return BYTES[dtype] * shape.num_parameters
+
+
+def value_model_parameters(shape: ModelShape) -> int:
+    """Untied models lose their language-model head; every value model gains `hidden` parameters."""
+    head = 0 if shape.tied_embeddings else shape.parameters_by_part.get("head", 0)
+    return shape.num_parameters - head + shape.hidden_size
+
+
+def kv_cache_bytes(shape: ModelShape, tokens: int, dtype: str) -> int:
+    """Keys and values of `tokens` tokens over all layers."""
+    return BYTES[dtype] * shape.kv_elements_per_token * tokens
+
+
+def activation_bytes(shape: ModelShape, tokens: int, dtype: str, *, checkpointing: bool) -> int:
+    """What the backward pass of `tokens` packed tokens needs kept, without the logits.
+
+    Of each layer: its input, two normed copies with their float32 statistics, queries, keys and values before and
+    after rotation, the attention's output before and after projection, and the gate, up and product of the MLP. With
+    checkpointing only each layer's input, and one layer's whole set while it is recomputed.
+    """
+    queries, keys = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
+    elements = 8 * shape.hidden_size + 3 * queries + 5 * keys + 4 * shape.intermediate_size
+    one_layer = tokens * elements * BYTES[dtype]
+    if checkpointing:
+        return shape.num_layers * tokens * shape.hidden_size * BYTES[dtype] + one_layer
+    return shape.num_layers * one_layer
+
+
+def logit_bytes(shape: ModelShape, tokens: int) -> int:
+    """Logits are made chunk by chunk and never all at once."""
+    return LOGIT_COPIES * 4 * shape.vocab_size * min(tokens, chunk_rows(shape.vocab_size))
+
+
+def forward_bytes(shape: ModelShape, tokens: int, dtype: str) -> int:
+    """Working memory of a forward pass without gradients: the widest layer's tensors, and a chunk of logits."""
+    widest = max(2 * shape.intermediate_size, 3 * shape.num_heads * shape.head_dim) + 3 * shape.hidden_size
+    return tokens * widest * BYTES[dtype] + logit_bytes(shape, tokens)
+
+
+def write_bytes(number: float) -> str:
+    """512 B, 3.4 MiB, 12.0 GiB."""
+    for limit, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if number >= limit:
+            return f"{number / limit:.1f} {unit}"
+    return f"{number:.0f} B"

@@ -1,0 +1,350 @@
+"""What a run would be made of, worked out without loading anything: `--dry-run`."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlkit.config.runs import EvalConfig, GenerateConfig, PPOConfig, SFTConfig
+from rlkit.config.sections import ModelSection, RunSection
+from rlkit.errors import RLKitError
+from rlkit.models.locate import locate_model
+from rlkit.models.registry import choose_family
+from rlkit.models.shape import ModelShape, read_shape
+from rlkit.pipelines.memory import (
+    Phase,
+    activation_bytes,
+    forward_bytes,
+    frozen_bytes,
+    gradient_bytes,
+    kv_cache_bytes,
+    logit_bytes,
+    trained_bytes,
+    value_model_parameters,
+)
+from rlkit.pipelines.preflight import selections
+from rlkit.plugin.loader import find_plugin
+from rlkit.plugin.references import is_reference
+from rlkit.plugin.spec import PluginKind
+
+if TYPE_CHECKING:
+    from rlkit.config.load import Resolved
+
+COUNT_LIMIT_BYTES = 64 * 2**20
+"""Larger data files are not read to count their rows: a dry run answers within seconds."""
+DEFAULT_KV_TOKENS = 131072
+"""Tokens that an engine's KV cache is taken to hold when its options do not say."""
+
+
+@dataclass(frozen=True)
+class PlannedPlugin:
+    kind: str
+    name: str
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True)
+class PlannedRole:
+    """One model or engine of the run. `absent` says why there is none, and is empty when there is."""
+
+    role: str
+    place: str
+    plugin: str
+    model: str
+    parameters: int | None = None
+    absent: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that --dry-run prints."""
+
+    kind: str
+    run: str
+    device: str
+    plugins: tuple[PlannedPlugin, ...]
+    roles: tuple[PlannedRole, ...]
+    arithmetic: tuple[tuple[str, str], ...]
+    data: tuple[tuple[str, str], ...]
+    phases: tuple[Phase, ...]
+    device_bytes: int | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def peak_bytes(self) -> int:
+        return max((phase.total_bytes for phase in self.phases), default=0)
+
+    def as_json(self) -> dict[str, Any]:
+        phases = [{**asdict(phase), "total_bytes": phase.total_bytes} for phase in self.phases]
+        return {**asdict(self), "phases": phases, "peak_bytes": self.peak_bytes}
+
+
+def build_plan(resolved: Resolved) -> Plan:
+    """Reads config files, file headers and metadata only. Raises what the run itself would raise for them."""
+    config = resolved.config
+    if isinstance(config, SFTConfig):
+        return _plan_sft(resolved, config)
+    if isinstance(config, PPOConfig):
+        return _plan_ppo(resolved, config)
+    if isinstance(config, GenerateConfig):
+        return _plan_generate(resolved, config)
+    assert isinstance(config, EvalConfig)
+    data = tuple((path, _rows_text(path)) for path in config.evaluation.completions)
+    names = ", ".join(config.reward.functions) or "exact match of the final answer"
+    arithmetic = (("judged by", names), ("intervals", f"{100 * config.evaluation.confidence:g} %"))
+    return Plan("eval", _output(config.evaluation.output), "cpu", _plugins(resolved), (), arithmetic, data, ())
+
+
+def _plan_sft(resolved: Resolved, config: SFTConfig) -> Plan:
+    device, notes = planned_device(config.run), model_notes(config.model)
+    shape = known_shape(config.model.path, notes)
+    rows = _count(config.data.train, config.data.limit)
+    steps = config.sft.steps or (None if rows is None else math.ceil(config.sft.epochs * rows / config.sft.batch_size))
+    tokens = min(config.sft.micro_batch_tokens, config.sft.batch_size * config.data.max_length)
+    micro = math.ceil(config.sft.batch_size * config.data.max_length / config.sft.micro_batch_tokens)
+    arithmetic = (
+        (
+            "conversations",
+            "not counted (large file)" if rows is None else f"{rows:,}, {plural(config.sft.epochs, 'epoch')}",
+        ),
+        ("batch", f"{config.sft.batch_size} conversations, packed without padding"),
+        (
+            "micro-batches",
+            f"at most {micro} of {config.sft.micro_batch_tokens:,} tokens (longest conversation {config.data.max_length:,})",
+        ),
+        ("optimizer steps", "unknown" if steps is None else f"{steps:,}"),
+    )
+    roles = (
+        PlannedRole(
+            "model", device, config.sft.backend, config.model.path, None if shape is None else shape.num_parameters
+        ),
+    )
+    phases: tuple[Phase, ...] = ()
+    if shape is not None:
+        update = {
+            **trained_bytes(shape),
+            "gradients": gradient_bytes(shape),
+            "activations": activation_bytes(
+                shape, tokens, config.model.dtype, checkpointing=config.sft.gradient_checkpointing
+            ),
+            "logits": logit_bytes(shape, tokens),
+        }
+        phases = (Phase("update", update),)
+    data = _data(("train", config.data.train), ("validation", config.data.validation))
+    return Plan(
+        "sft", _folder(config.run, "sft"), device, _plugins(resolved, config.model), roles, arithmetic, data, phases,
+        device_memory(device), tuple(notes),
+    )  # fmt: skip
+
+
+def _plan_ppo(resolved: Resolved, config: PPOConfig) -> Plan:
+    device, notes = planned_device(config.run), model_notes(config.model)
+    shape = known_shape(config.model.path, notes)
+    critic_path = config.critic.path or config.model.path
+    critic = known_shape(critic_path, notes) if config.uses_critic else None
+    reference_path = config.reference.path or config.model.path
+    reference = known_shape(reference_path, notes) if config.uses_reference else None
+    roles = (
+        PlannedRole("actor", device, config.actor.backend, config.model.path, _parameters(shape)),
+        PlannedRole("critic", device, config.actor.backend, critic_path, _value_parameters(critic))
+        if config.uses_critic
+        else PlannedRole("critic", "", "", "", absent=f"advantage = {config.algorithm.advantage} reads no values"),
+        PlannedRole("reference", device, config.actor.backend, reference_path, _parameters(reference))
+        if config.uses_reference
+        else PlannedRole("reference", "", "", "", absent="kl_in_reward and kl_loss are 0"),
+        PlannedRole("rollout engine", device, config.rollout.engine, config.model.path, _parameters(shape)),
+        *(PlannedRole("reward", "this process", name, "") for name in config.reward.functions),
+    )
+    phases = () if shape is None else _ppo_phases(config, shape, critic, reference)
+    return Plan(
+        "ppo", _folder(config.run, "ppo"), device, _plugins(resolved, config.model), roles, _ppo_arithmetic(config),
+        _data(("train", config.data.train), ("validation", config.data.validation)), phases, device_memory(device),
+        tuple(notes),
+    )  # fmt: skip
+
+
+def _ppo_arithmetic(config: PPOConfig) -> tuple[tuple[str, str], ...]:
+    longest = config.data.max_prompt_tokens + config.rollout.max_response_tokens
+    per_epoch, epochs = config.mini_batches, config.algorithm.epochs
+    budget = config.actor.micro_batch_tokens
+    micro = math.ceil(config.mini_batch_samples * longest / budget)
+    steps = per_epoch * epochs
+    iterations = config.trainer.steps
+    return (
+        ("prompts", f"{config.rollout.prompts_per_step:,} a step"),
+        (
+            "samples",
+            f"{config.samples_per_step:,} a step = {config.rollout.prompts_per_step:,} prompts x "
+            f"{config.rollout.samples_per_prompt} samples",
+        ),
+        ("mini-batches", f"{per_epoch} of {config.mini_batch_samples:,} samples, {plural(epochs, 'epoch')}"),
+        (
+            "micro-batches",
+            f"at most {micro} of {budget:,} tokens for each (longest prompt + answer {longest:,} tokens)",
+        ),
+        ("optimizer steps", f"{steps} a step x {iterations:,} steps = {steps * iterations:,}"),
+    )
+
+
+def _ppo_phases(
+    config: PPOConfig, shape: ModelShape, critic: ModelShape | None, reference: ModelShape | None
+) -> tuple[Phase, ...]:
+    dtype = config.model.dtype
+    longest = config.data.max_prompt_tokens + config.rollout.max_response_tokens
+    tokens = min(config.actor.micro_batch_tokens, config.mini_batch_samples * longest)
+    resident = {f"actor {name}": number for name, number in trained_bytes(shape).items()}
+    if critic is not None:
+        resident |= {f"critic {name}": number for name, number in trained_bytes(critic, value_head=True).items()}
+    if reference is not None:
+        resident["reference parameters"] = frozen_bytes(reference, dtype)
+    resident["engine parameters"] = frozen_bytes(shape, dtype)
+    cached = min(config.samples_per_step * longest, kv_tokens(config.rollout.options))
+    phases = [
+        Phase("rollout", {**resident, "kv cache": kv_cache_bytes(shape, cached, dtype)}),
+        Phase("log-probs", {**resident, "forward": forward_bytes(shape, tokens, dtype)}),
+    ]
+    if critic is not None:
+        critic_tokens = min(config.critic.micro_batch_tokens, config.mini_batch_samples * longest)
+        checkpointing = config.critic.gradient_checkpointing
+        update = {
+            "gradients": gradient_bytes(critic, value_head=True),
+            "activations": activation_bytes(critic, critic_tokens, dtype, checkpointing=checkpointing),
+        }
+        phases.append(Phase("critic update", {**resident, **update}))
+    checkpointing = config.actor.gradient_checkpointing
+    update = {
+        "gradients": gradient_bytes(shape),
+        "activations": activation_bytes(shape, tokens, dtype, checkpointing=checkpointing),
+        "logits": logit_bytes(shape, tokens),
+    }
+    return (*phases, Phase("actor update", {**resident, **update}))
+
+
+def _plan_generate(resolved: Resolved, config: GenerateConfig) -> Plan:
+    device, notes, section = planned_device(config.run), model_notes(config.model), config.generation
+    shape = known_shape(config.model.path, notes)
+    rows = _count(section.prompts, section.limit)
+    batches = None if rows is None else math.ceil(rows / section.batch_prompts)
+    arithmetic = (
+        ("prompts", "not counted (large file)" if rows is None else f"{rows:,}"),
+        ("answers", f"{section.samples_per_prompt} to each prompt, up to {section.max_response_tokens:,} tokens"),
+        ("batches", "unknown" if batches is None else f"{batches:,} of {section.batch_prompts} prompts"),
+    )
+    phases: tuple[Phase, ...] = ()
+    if shape is not None:
+        answers = min(section.batch_prompts, rows or section.batch_prompts) * section.samples_per_prompt
+        longest = section.max_prompt_tokens + section.max_response_tokens
+        cached = min(answers * longest, kv_tokens(section.options))
+        parts = {
+            "engine parameters": frozen_bytes(shape, config.model.dtype),
+            "kv cache": kv_cache_bytes(shape, cached, config.model.dtype),
+        }
+        phases = (Phase("rollout", parts),)
+    role = PlannedRole("rollout engine", device, section.engine, config.model.path, _parameters(shape))
+    return Plan(
+        "generate", section.output, device, _plugins(resolved, config.model), (role,), arithmetic,
+        _data(("prompts", section.prompts)), phases, device_memory(device), tuple(notes),
+    )  # fmt: skip
+
+
+def planned_device(run: RunSection) -> str:
+    """What `run.device` will mean here, as far as can be told without torch."""
+    if run.device != "auto":
+        return run.device
+    return "cuda:0" if Path("/dev/nvidia0").exists() else "cpu"
+
+
+def device_memory(device: str) -> int | None:
+    """Bytes of the machine's memory for the CPU; a GPU's cannot be told without its driver."""
+    if device != "cpu":
+        return None
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+
+
+def model_notes(section: ModelSection) -> list[str]:
+    if not section.trust_remote_code:
+        return []
+    return [f"model.trust_remote_code is on: Python code that comes with {section.path} will run"]
+
+
+def known_shape(path: str, notes: list[str]) -> ModelShape | None:
+    """The model's shape without its weights; None, and a note, when it cannot be had."""
+    try:
+        return read_shape(locate_model(path, with_weights=False, download=False))
+    except RLKitError as error:
+        note = f"sizes unknown: {error}"
+        if note not in notes:
+            notes.append(note)
+        return None
+
+
+def kv_tokens(options: dict[str, Any]) -> int:
+    """Tokens that the engine's KV cache may grow to."""
+    chosen = options.get("max_batch_tokens", DEFAULT_KV_TOKENS)
+    return chosen if isinstance(chosen, int) else DEFAULT_KV_TOKENS
+
+
+def _plugins(resolved: Resolved, model: ModelSection | None = None) -> tuple[PlannedPlugin, ...]:
+    chosen = [(selection.kind, selection.name) for selection in selections(resolved)]
+    if model is not None and model.family == "auto":
+        try:
+            folder = locate_model(model.path, with_weights=False, download=False)
+            chosen.insert(0, (PluginKind.MODEL_FAMILY, choose_family(folder)))
+        except RLKitError:
+            pass  # known_shape has told why
+    return tuple(_planned(kind, name) for kind, name in dict.fromkeys(chosen))
+
+
+def _planned(kind: PluginKind, name: str) -> PlannedPlugin:
+    if is_reference(name):
+        return PlannedPlugin(kind.label, name, "(file)" if ".py:" in name else "(module)", "")
+    plugin = find_plugin(kind, name)
+    return PlannedPlugin(kind.label, name, plugin.distribution, plugin.version)
+
+
+def plural(count: int, word: str) -> str:
+    """`1 epoch`, `2 epochs`."""
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def _parameters(shape: ModelShape | None) -> int | None:
+    return None if shape is None else shape.num_parameters
+
+
+def _value_parameters(shape: ModelShape | None) -> int | None:
+    return None if shape is None else value_model_parameters(shape)
+
+
+def _folder(run: RunSection, kind: str) -> str:
+    return str(Path(run.output) / run.name_or(kind))
+
+
+def _output(path: str) -> str:
+    return path or "(printed only)"
+
+
+def _data(*groups: tuple[str, tuple[str, ...]]) -> tuple[tuple[str, str], ...]:
+    return tuple((f"{name}: {path}", _rows_text(path)) for name, paths in groups for path in paths)
+
+
+def _rows_text(path: str) -> str:
+    rows = _count((path,), 0)
+    return "not counted" if rows is None else f"{rows:,} rows"
+
+
+def _count(paths: tuple[str, ...], limit: int) -> int | None:
+    """Rows of the files; None for Hub data sets and files that are too large to read just for this."""
+    from rlkit.data.files import count_rows
+
+    for path in paths:
+        file = Path(path).expanduser()
+        if not file.is_file() or (file.suffix != ".parquet" and file.stat().st_size > COUNT_LIMIT_BYTES):
+            return None
+    return count_rows(paths, limit=limit)

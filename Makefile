@@ -1,0 +1,61 @@
+# Everything works on a fresh machine with Python 3.11 or newer:
+#   make demo    set up, then the whole journey: init, SFT, PPO, generate, evaluate
+#   make test    set up, then every check and test that needs no GPU
+
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PLUGINS := $(sort $(wildcard plugins/*))
+STAMP := $(VENV)/.set-up
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: help setup demo test test-quick test-gpu lint format docs wheels clean
+
+help:
+	@sed -n 's/^#  //p' Makefile
+	@echo "  make setup | test-quick | test-gpu | lint | format | docs | wheels | clean"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)
+	@echo "setting up $(VENV) with $(PYTHON)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--group dev --editable . $(PLUGINS:%=--editable %)
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/python benchmarks/journey.py --output demo
+
+test: lint
+	$(PYTEST) -m "not gpu" --durations=15
+
+test-quick: $(STAMP)
+	$(PYTEST) -m "not slow and not gpu"
+
+test-gpu: $(STAMP)
+	$(PYTEST) -m gpu
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+	$(BIN)/python docs/generate.py --check
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(STAMP)
+	$(BIN)/python docs/generate.py
+
+wheels: $(STAMP)
+	@rm -rf dist
+	@for project in . $(PLUGINS); do $(BIN)/python -m build --wheel --no-isolation --outdir dist $$project > $(VENV)/build.log || { cat $(VENV)/build.log; exit 1; }; done
+	@ls -1 dist
+
+clean:
+	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rlkit.reports.run_data import MetricRow, RunData
@@ -120,6 +120,12 @@ PLANS = (
             "memory/device_peak_bytes": "device",
         },
     ),
+    Plan(
+        "Skipped updates",
+        "so far, for gradients that were not finite",
+        "",
+        {"actor/skipped_steps": "actor", "critic/skipped_steps": "critic", "sft/skipped_steps": "model"},
+    ),
     Plan("Learning rate", "", "", {"actor/lr": "actor", "critic/lr": "critic", "sft/lr": "model"}),
 )
 
@@ -146,6 +152,8 @@ def build_charts(data: RunData) -> list[Chart]:
             continue
         series = [_series(name, data.steps, metric) for metric, name in plan.metrics.items()]
         drawn = tuple(item for item in series if item is not None)
+        if plan.title == "Skipped updates" and not any(any(item.values) for item in drawn):
+            continue
         if drawn:
             charts.append(Chart(plan.title, plan.note, plan.unit, drawn))
     stages = _stages_chart(data.steps)
@@ -153,8 +161,10 @@ def build_charts(data: RunData) -> list[Chart]:
         charts.append(stages)
     for metric in data.metric_names():
         series_of_metric = _series(metric, data.steps, metric)
-        if metric not in planned and not metric.startswith(IN_OTHER_CHARTS) and series_of_metric is not None:
-            charts.append(Chart(metric, "", "", (series_of_metric,)))
+        if metric in planned or metric.startswith(IN_OTHER_CHARTS) or series_of_metric is None:
+            continue
+        if any(series_of_metric.values):  # all zero: nothing has happened
+            charts.append(Chart(metric, "", "", (replace(series_of_metric, name=metric.rpartition("/")[2]),)))
     return charts
 
 

@@ -9,6 +9,7 @@ from rlkit.config.sections import (
     ActorSection,
     AlgorithmSection,
     CriticSection,
+    EvaluationRewardSection,
     EvaluationSection,
     GenerationSection,
     ModelSection,
@@ -103,7 +104,7 @@ class EvalConfig(Section):
 
     run: RunSection = Field(default_factory=RunSection)
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
-    reward: RewardSection = Field(default_factory=RewardSection)
+    reward: EvaluationRewardSection = Field(default_factory=EvaluationRewardSection)
 
 
 RUN_CONFIGS: dict[str, type[Section]] = {

@@ -238,6 +238,13 @@ class RewardSection(Section):
         return self
 
 
+class EvaluationRewardSection(RewardSection):
+    """How answers are judged after the fact."""
+
+    functions: InputPaths = ("exact_match",)
+    """Reward functions: plugin names, `file.py:function` or `package.module:attr`. Scores are added by weight."""
+
+
 class AlgorithmSection(Section):
     """The maths of the update."""
 

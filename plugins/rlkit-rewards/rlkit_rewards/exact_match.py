@@ -31,20 +31,26 @@ class ExactMatch:
         return self.extract_answer(sample.response) in accepted
 
     def _reference(self, value: Any) -> str:
-        normalised = self._normalised(str(value))
+        normalised = self._normalised(self._after_marker(str(value)))
         if normalised is None:
             raise ValueError(f"the reference {value!r} is not a number, but reward.options.exact_match.numeric is on")
         return normalised
 
     def _find(self, response: str) -> str | None:
         if self.pattern is None:
-            return response
+            return self._after_marker(response)
         found = None
         for found in self.pattern.finditer(response):  # noqa: B007 - the last one is wanted
             pass
         if found is None:
             return None
         return found[1] if self.pattern.groups else found[0]
+
+    def _after_marker(self, text: str) -> str:
+        marker = self.options.marker
+        if not marker or marker not in text:
+            return text
+        return text.rpartition(marker)[2].strip().split("\n", 1)[0]
 
     def _normalised(self, text: str | None) -> str | None:
         if text is None:

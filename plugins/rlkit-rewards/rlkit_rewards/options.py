@@ -31,7 +31,9 @@ class ExactMatchOptions(PluginOptions):
     numeric: bool = False
     """Compare as numbers: 1,000 equals 1000.0, 1/2 equals 0.5. A response that is no number is wrong."""
     extract: str = ""
-    """Regular expression that finds the answer in the response: the last match counts, its first group if it has one. Empty takes the whole response."""
+    """Regular expression that finds the answer in the response: the last match counts, its first group if it has one. Empty leaves it to `marker`."""
+    marker: str = "####"
+    """Where a response or a reference holds this text, only what follows the last one is compared, to the end of its line. Empty compares everything."""
 
     _extract_compiles = field_validator("extract")(_compiles)
 

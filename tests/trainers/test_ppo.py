@@ -1,0 +1,120 @@
+"""The PPO loop on fakes: it learns, in the right order, with the right batches, and stops cleanly."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rlkit.errors import TrainingError
+from rlkit.testing.fakes import FakeActor
+from rlkit.trainers.clock import StageClock
+
+
+@pytest.mark.parametrize("estimator", ["gae", "grpo"])
+def test_the_policy_learns_what_is_rewarded(build_loop, estimator):
+    loop = build_loop(estimator=estimator, steps=12).fit()
+    assert loop.actor.parameter.item() > 1.0
+    assert loop.recorder.metrics[12]["reward/mean"] > loop.recorder.metrics[1]["reward/mean"]
+
+
+def test_the_critic_learns_the_mean_reward(build_loop):
+    loop = build_loop(steps=20, parts={"actor": FakeActor(lr=0.0)}).fit()
+    assert loop.critic.parameter.item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_engine_gives_way_to_the_actor_and_answers_with_its_new_weights(build_loop):
+    loop = build_loop(steps=2, parts={"handover": ("kv_cache",)}).fit()
+    once = ["generate", "release", "resume", "update_weights"]
+    assert loop.engine.calls == ["resume", "update_weights", *once, *once]
+    assert loop.engine.log_odds == loop.actor.parameter.item()
+    assert loop.engine.version == loop.trainer.state.policy_version == 2
+
+
+def test_events_come_in_order_and_each_step_once(build_loop):
+    loop = build_loop(validation=8, validate_every=2, checkpoint_every=2).fit()
+    assert loop.recorder.events == [
+        ("validation", 0),
+        *(("rollouts", 1), ("step", 1)),
+        *(("rollouts", 2), ("step", 2), ("validation", 2), ("checkpoint", 2)),
+        *(("rollouts", 3), ("step", 3)),
+        *(("rollouts", 4), ("step", 4), ("validation", 4), ("checkpoint", 4)),
+    ]
+
+
+def test_validation_is_greedy_and_counts_every_prompt(build_loop):
+    loop = build_loop(validation=8, steps=6).fit()
+    assert loop.recorder.validations[0]["validation/score"] == 0.0  # log-odds 0: not more likely than not
+    assert loop.recorder.validations[6]["validation/score"] == 1.0
+    assert loop.recorder.validations[6]["validation/prompts"] == 8
+
+
+def test_every_epoch_sees_every_sample_once_in_mini_batches(build_loop):
+    loop = build_loop(steps=1, epochs=3, mini_batch_samples=8).fit()
+    assert loop.actor.batch_sizes == [8] * 12
+    assert loop.critic.updates == 12
+
+
+def test_epochs_are_shuffled_each_in_its_own_way_and_repeatably(build_loop):
+    loop = build_loop(steps=1, epochs=2, mini_batch_samples=16)
+    rollouts = loop.engine.generate(loop.trainer.parts.prompts.next_batch(), loop.trainer.parts.sampling)
+    _, rewards = loop.trainer.judge(rollouts, StageClock())
+    experience, _ = loop.trainer.prepare(rollouts, rewards, StageClock())
+
+    def rows(batches):
+        return [
+            [(p.row_id, g) for p, g in zip(b.rollouts.prompts, b.rollouts.group_ids.tolist(), strict=True)]
+            for b in batches
+        ]
+
+    first, again = rows(loop.trainer.mini_batches(experience)), rows(loop.trainer.mini_batches(experience))
+    assert first == again
+    assert sorted(first[0] + first[1]) == sorted(first[2] + first[3]) == sorted(rows([experience])[0])
+    assert first[0] + first[1] != first[2] + first[3]
+
+
+def test_only_the_critic_learns_while_it_warms_up(build_loop):
+    loop = build_loop(steps=3, critic_warmup_iterations=2).fit()
+    assert loop.critic.updates == 3
+    assert loop.actor.updates == 1
+
+
+def test_a_stop_request_ends_after_the_step_and_saves(build_loop):
+    loop = build_loop(steps=100, validation=4, validate_first=False)
+    original = loop.trainer.summarise
+
+    def stop_in_step_two(*arguments):
+        loop.stop.requested = loop.trainer.state.step >= 2
+        return original(*arguments)
+
+    loop.trainer.summarise = stop_in_step_two
+    loop.fit()
+    assert loop.recorder.events[-1] == ("checkpoint", 2)
+    assert ("validation", 2) not in loop.recorder.events
+    assert loop.store.newest_whole()[0] == 2
+
+
+def test_gradients_that_stay_broken_end_the_run(build_loop):
+    class Broken(FakeActor):
+        def step(self):
+            super().step()
+            return math.nan
+
+    loop = build_loop(steps=100, mini_batch_samples=8, parts={"actor": Broken()})
+    with pytest.raises(TrainingError, match=r"20 optimizer steps in a row .* lower actor\.lr"):
+        loop.fit()
+
+
+def test_the_metrics_of_a_step_are_finite_and_named_by_area(build_loop):
+    metrics = build_loop(steps=1).fit().recorder.metrics[1]
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert {name.partition("/")[0] for name in metrics} >= {
+        "actor",
+        "critic",
+        "reward",
+        "response",
+        "rollout",
+        "time",
+        "memory",
+    }
+    assert metrics["rollout/log_prob_difference_max"] == pytest.approx(0, abs=1e-6)

@@ -92,6 +92,7 @@ def main() -> NoReturn:
     """Run the command line and exit with its code."""
     try:
         app(prog_name="rlkit")
+        sys.stdout.flush()
     except RLKitError as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
@@ -99,9 +100,18 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough; Python must not complain about it at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
+        leave_quietly()
+    except SystemExit as end:
+        # Typer turns a closed pipe into exit code 1.
+        if isinstance(end.__context__, BrokenPipeError):
+            leave_quietly()
+        raise
+    raise SystemExit(0)
+
+
+def leave_quietly() -> NoReturn:
+    """Exit after the reader of a pipe (`| head`) has seen enough, without Python's complaint about lost output."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(0)
 
 

@@ -45,6 +45,7 @@ class BatchGeneration:
                 "response/length_mean": float(lengths.mean()),
                 "rollout/tokens_per_s": float(lengths.sum()) / max(clock.seconds("rollout"), 1e-9),
                 "generate/prompts": float(len(batch)),
+                "generate/answers_per_s": len(rollouts) / max(clock.seconds("rollout"), 1e-9),
             }
             hooks.step_finished(run=run, step=number, metrics={**metrics, **clock.metrics()})
 

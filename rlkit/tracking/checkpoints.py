@@ -2,7 +2,7 @@
 
     write aside (.step_000010.partial)  ->  manifest with every file's size and SHA-256  ->  fsync  ->  rename  ->  prune
 
-A run killed at any moment leaves whole checkpoints and possibly one `.partial` folder, which the next one removes.
+A run killed at any moment leaves whole checkpoints and possibly a hidden folder, which the next one removes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlkit.errors import CheckpointError
+from rlkit.plugin.references import describe_error
 from rlkit.tracking.run_folder import LOGGER
 
 MANIFEST = "manifest.json"
@@ -42,12 +43,20 @@ class CheckpointStore:
         _write_manifest(aside, step)
         final = self.path(step)
         if final.exists():
-            shutil.rmtree(final)
+            # Moved, not deleted: between the two renames there is no time in which a run is likely to be killed.
+            final.rename(self.folder / f".step_{step:06d}.replaced")
         aside.rename(final)
         _fsync_folder(self.folder)
-        for old in self.steps()[: -self.keep]:
-            shutil.rmtree(self.path(old))
+        self._prune(step)
         return final
+
+    def _prune(self, newest: int) -> None:
+        # Later steps are damaged checkpoints that a resumed run passed over: counting them would cost whole ones.
+        earlier = [step for step in self.steps() if step <= newest]
+        for old in earlier[: -self.keep]:
+            shutil.rmtree(self.path(old))
+        for leftover in self.folder.glob(".step_*"):
+            shutil.rmtree(leftover)
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint folder, ascending; whole or not."""
@@ -70,18 +79,17 @@ def verify_checkpoint(folder: Path) -> None:
     """Compare every file with the manifest. Raises `CheckpointError` naming the first fault."""
     manifest = folder / MANIFEST
     try:
-        files = json.loads(manifest.read_text())["files"]
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"checkpoint {folder} has no readable manifest ({error})") from error
-    for name, expected in files.items():
+        entries = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in entries.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"checkpoint {folder} has no readable manifest ({describe_error(error)})") from error
+    for name, (size, digest) in files.items():
         path = folder / name
         if not path.is_file():
             raise CheckpointError(f"checkpoint {folder} lacks {name}")
-        if path.stat().st_size != expected["bytes"]:
-            raise CheckpointError(
-                f"checkpoint {folder}: {name} has {path.stat().st_size} bytes instead of {expected['bytes']}"
-            )
-        if _sha256(path) != expected["sha256"]:
+        if path.stat().st_size != size:
+            raise CheckpointError(f"checkpoint {folder}: {name} has {path.stat().st_size} bytes instead of {size}")
+        if _sha256(path) != digest:
             raise CheckpointError(f"checkpoint {folder}: {name} is damaged (its hash differs from the manifest)")
 
 
@@ -92,7 +100,7 @@ def _write_manifest(folder: Path, step: int) -> None:
             files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
             _fsync_file(path)
     manifest = folder / MANIFEST
-    manifest.write_text(json.dumps({"step": step, "files": files}, indent=1))
+    manifest.write_text(json.dumps({"step": step, "files": files}, indent=1), encoding="utf-8")
     _fsync_file(manifest)
     for inner in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
         _fsync_folder(inner)

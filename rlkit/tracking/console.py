@@ -1,10 +1,12 @@
 """Progress on the terminal: a live panel for people, plain lines for logs, JSON lines for machines.
 
-RLKIT_OUTPUT chooses: auto (a panel on a terminal, plain lines elsewhere), plain, json.
+RLKIT_OUTPUT chooses: auto (a panel on a terminal, plain lines elsewhere), plain, json. What rlkit logs as a warning is
+shown by the same view, so that it never tears the panel.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -12,8 +14,10 @@ from pathlib import Path
 from typing import Protocol
 
 from rlkit.plugin.hookspecs import RunInfo, RunStatus, hookimpl
+from rlkit.tracking.run_folder import LOGGER
 
 OUTPUT_VARIABLE = "RLKIT_OUTPUT"
+OUTPUTS = ("auto", "plain", "json")
 
 
 class ProgressView(Protocol):
@@ -27,12 +31,17 @@ class ProgressView(Protocol):
 
     def checkpoint(self, run: RunInfo, step: int, folder: Path) -> None: ...
 
+    def warning(self, message: str) -> None: ...
+
     def finish(self, run: RunInfo, status: RunStatus) -> None: ...
 
 
 def choose_view() -> ProgressView:
     """The view that RLKIT_OUTPUT and the terminal ask for."""
-    chosen = os.environ.get(OUTPUT_VARIABLE, "auto")
+    chosen = os.environ.get(OUTPUT_VARIABLE) or "auto"
+    if chosen not in OUTPUTS:
+        print(f"warning: {OUTPUT_VARIABLE} is '{chosen}', not {', '.join(OUTPUTS)}; taken as auto", file=sys.stderr)
+        chosen = "auto"
     if chosen == "json":
         from rlkit.tracking.json_progress import JsonProgress
 
@@ -51,10 +60,12 @@ class ConsoleHook:
 
     def __init__(self) -> None:
         self._view = choose_view()
+        self._warnings = _ShownWarnings(self._view)
 
     @hookimpl
     def run_started(self, run: RunInfo) -> None:
         self._view.start(run)
+        LOGGER.addHandler(self._warnings)
 
     @hookimpl
     def step_finished(self, run: RunInfo, step: int, metrics: Mapping[str, float]) -> None:
@@ -70,4 +81,16 @@ class ConsoleHook:
 
     @hookimpl
     def run_finished(self, run: RunInfo, status: RunStatus) -> None:
+        LOGGER.removeHandler(self._warnings)
         self._view.finish(run, status)
+
+
+class _ShownWarnings(logging.Handler):
+    """Without it, warnings of a run would be seen in log.txt only."""
+
+    def __init__(self, view: ProgressView) -> None:
+        super().__init__(logging.WARNING)
+        self._view = view
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._view.warning(record.getMessage())

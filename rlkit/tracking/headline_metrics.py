@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Headline:
-    """metric name, label, and a format specification, or `count` (1.2k) or `percent`."""
+    """metric name, label, and a format specification, or `count` (1.2k), `rate` (0.31, 45.2, 1.2k) or `percent`."""
 
     metric: str
     label: str
@@ -17,6 +17,8 @@ class Headline:
     def write(self, value: float) -> str:
         if self.form == "count":
             return write_count(value)
+        if self.form == "rate":
+            return write_count(value) if abs(value) >= 100 else f"{value:.3g}"
         if self.form == "percent":
             return f"{100 * value:.1f}%"
         return format(value, self.form)
@@ -25,6 +27,7 @@ class Headline:
 HEADLINES: Mapping[str, tuple[Headline, ...]] = {
     "ppo": (
         Headline("reward/mean", "reward"),
+        Headline("validation/score", "validation"),
         Headline("response/length_mean", "length", ".1f"),
         Headline("response/truncated_fraction", "cut off", "percent"),
         Headline("actor/entropy", "entropy"),
@@ -39,12 +42,14 @@ HEADLINES: Mapping[str, tuple[Headline, ...]] = {
     ),
     "sft": (
         Headline("sft/loss", "loss", ".4f"),
+        Headline("sft/validation_loss", "validation", ".4f"),
         Headline("sft/epoch", "epoch", ".2f"),
         Headline("sft/grad_norm", "grad norm"),
         Headline("sft/lr", "lr", ".2g"),
         Headline("throughput/tokens_per_s", "tok/s", "count"),
     ),
     "generate": (
+        Headline("generate/answers_per_s", "answers/s", "rate"),
         Headline("response/length_mean", "length", ".1f"),
         Headline("rollout/tokens_per_s", "tok/s", "count"),
     ),

@@ -1,8 +1,9 @@
-"""One JSON object for each event on standard output, and nothing else there."""
+"""One JSON object for each event on standard output, and nothing else there: other prints go to standard error."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,6 +19,9 @@ class JsonProgress:
         self._stream = stream
 
     def start(self, run: RunInfo) -> None:
+        # A reward function that prints must not spoil the stream for its reader.
+        if sys.stdout is self._stream:
+            sys.stdout = sys.stderr
         self._write(
             "run_started",
             kind=run.kind,
@@ -36,8 +40,13 @@ class JsonProgress:
     def checkpoint(self, run: RunInfo, step: int, folder: Path) -> None:
         self._write("checkpoint", step=step, folder=str(folder))
 
+    def warning(self, message: str) -> None:
+        self._write("warning", message=message)
+
     def finish(self, run: RunInfo, status: RunStatus) -> None:
         self._write("run_finished", status=status)
+        if sys.stdout is sys.stderr:
+            sys.stdout = self._stream
 
     def _write(self, event: str, **content: Any) -> None:
         print(json.dumps({"event": event, **content}), file=self._stream, flush=True)

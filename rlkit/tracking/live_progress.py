@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from rich.text import Text
 from rlkit.plugin.hookspecs import RunInfo, RunStatus
 from rlkit.tracking.headline_metrics import headlines, validation_line, write_seconds
 from rlkit.tracking.pace import Pace
-from rlkit.tracking.run_folder import LOGGER
 from rlkit.tracking.summary_line import finish_line, start_line
 
 COLUMN_WIDTH = 20
@@ -29,40 +28,43 @@ class LiveProgress:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, highlight=False)
         self._live: Live | None = None
-        self._warnings: logging.Handler | None = None
         self._step = 0
 
     def start(self, run: RunInfo) -> None:
         self._pace = Pace(run.total_steps, run.first_step)
         self._run, self._step = run, run.first_step
-        self._metrics: Mapping[str, float] = {}
+        self._metrics: dict[str, float] = {}
         self._console.print(Text(start_line(run), style="bold"))
         self._live = Live(
             console=self._console,
             refresh_per_second=REFRESHES_PER_S,
             get_renderable=self._render,
-            redirect_stdout=False,
+            # A print from a reward function belongs above the panel; into a pipe it goes as it is.
+            redirect_stdout=sys.stdout.isatty(),
             transient=True,
         )
         self._live.start()
-        self._warnings = _ConsoleWarnings(self._console)
-        LOGGER.addHandler(self._warnings)
 
     def step(self, run: RunInfo, step: int, metrics: Mapping[str, float]) -> None:
         self._pace.step_done(step)
-        self._step, self._metrics = step, metrics
+        self._step = step
+        self._metrics.update(metrics)
 
     def validation(self, run: RunInfo, step: int, metrics: Mapping[str, float]) -> None:
-        self._console.print(f"[green]validation[/] after step {step}: {validation_line(metrics)}")
+        self._metrics.update(metrics)
+        line = f"after step {step}: {validation_line(metrics)}"
+        self._console.print(Text.assemble(("validation ", "green"), line), soft_wrap=True)
 
     def checkpoint(self, run: RunInfo, step: int, folder: Path) -> None:
         self._console.print(Text.assemble(("checkpoint ", "green"), str(folder)), soft_wrap=True)
 
+    def warning(self, message: str) -> None:
+        self._console.print(Text(f"warning: {message}", style="yellow"), soft_wrap=True)
+
     def finish(self, run: RunInfo, status: RunStatus) -> None:
-        if self._warnings is not None:
-            LOGGER.removeHandler(self._warnings)
         if self._live is not None:
             self._live.stop()
+            self._live = None
         if self._metrics:
             self._console.print(self._render())
         style = {"finished": "bold green", "interrupted": "bold yellow", "failed": "bold red"}[status]
@@ -74,7 +76,7 @@ class LiveProgress:
     def _bar(self) -> RenderableType:
         remaining = self._pace.remaining_s
         times = write_seconds(self._pace.elapsed_s)
-        if remaining is not None and self._step < self._run.total_steps:
+        if self._live is not None and remaining is not None and self._step < self._run.total_steps:
             times += f" · {write_seconds(remaining)} left"
         row = Table.grid(padding=(0, 1), expand=True)
         row.add_column(no_wrap=True)
@@ -103,14 +105,3 @@ class LiveProgress:
 def _cell(label: str, value: str) -> Text:
     space = max(1, COLUMN_WIDTH - len(label) - len(value))
     return Text.assemble((label, "dim"), " " * space, (value, "bold"))
-
-
-class _ConsoleWarnings(logging.Handler):
-    """Warnings as lines above the panel."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(logging.WARNING)
-        self._console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._console.print(Text(f"warning: {record.getMessage()}", style="yellow"), soft_wrap=True)

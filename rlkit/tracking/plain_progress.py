@@ -47,6 +47,9 @@ class PlainProgress:
     def checkpoint(self, run: RunInfo, step: int, folder: Path) -> None:
         self._print(f"checkpoint {folder}")
 
+    def warning(self, message: str) -> None:
+        self._print(f"warning: {message}")
+
     def finish(self, run: RunInfo, status: RunStatus) -> None:
         assert self._pace is not None, "run_started comes first"
         self._print(finish_line(run, status, self._pace.elapsed_s))

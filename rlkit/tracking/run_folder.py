@@ -91,10 +91,17 @@ class RunFolder:
         return folder
 
     def read(self) -> dict[str, Any]:
-        """run.json, or an empty dict for a new run."""
+        """run.json, or an empty dict for a new run. Raises `ConfigError` when it cannot be read."""
         if not self.run_json.exists():
             return {}
-        content: dict[str, Any] = json.loads(self.run_json.read_text(encoding="utf-8"))
+        try:
+            content = json.loads(self.run_json.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"{self.run_json} cannot be read ({error}); repair it, or choose another --name"
+            ) from error
+        if not isinstance(content, dict):
+            raise ConfigError(f"{self.run_json} does not describe a run; repair it, or choose another --name")
         return content
 
     def describe(self, **entries: Any) -> None:

@@ -56,7 +56,7 @@ def test_mistakes_are_refused_before_anything_is_scored(reward_file: Path) -> No
         build_scorer(RewardSection(functions=("gsm8kk",)))
     with pytest.raises(ConfigError, match=r"reward\.options\.gsm8k\.methd"):
         build_scorer(RewardSection(functions=("gsm8k",), options={"gsm8k": {"methd": "strict"}}))
-    with pytest.raises(ConfigError, match="no option 'bnus'.*'bonus'"):
+    with pytest.raises(ConfigError, match=r"no option 'bnus'.*'bonus'"):
         name = f"{reward_file}:score"
         build_scorer(RewardSection(functions=(name,), options={name: {"bnus": 1}}))
     with pytest.raises(RewardError, match=r"signature \(a, b\)"):

@@ -20,6 +20,7 @@ config_app = typer.Typer(
     help="Show, explain and describe configuration.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from rlkit.models.describe import ModelDescription
 
 models_app = typer.Typer(
-    name="models", help="Create, inspect and export models.", no_args_is_help=True, rich_markup_mode=None
+    name="models",
+    help="Create, inspect and export models.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 _JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]

@@ -27,6 +27,7 @@ plugins_app = typer.Typer(
     help="List, show and check installed plugins.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

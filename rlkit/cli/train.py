@@ -32,6 +32,7 @@ train_app = typer.Typer(
     help="Train a model by reinforcement learning.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

@@ -25,7 +25,7 @@ class TestOpen:
 
     def test_never_refuses_a_used_folder(self, tmp_path):
         started(tmp_path)
-        with pytest.raises(ConfigError, match="is in use and run.resume = never; choose another --name"):
+        with pytest.raises(ConfigError, match=r"is in use and run\.resume = never; choose another --name"):
             RunFolder.open("ppo", str(tmp_path), "first", resume="never")
 
     def test_must_refuses_an_unused_folder(self, tmp_path):

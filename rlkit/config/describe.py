@@ -79,5 +79,5 @@ def _limits(metadata: Any) -> str:
             if getattr(item, name, None) is not None:
                 parts.append(f"{sign} {getattr(item, name):g}")
         if getattr(item, "pattern", None):
-            parts.append(f"matching {item.pattern}")
+            parts.append(f"matching `{item.pattern}`")
     return " and ".join(filter(None, parts))

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from packaging.requirements import Requirement
 from packaging.version import Version
 
 from rlkit import __version__
@@ -106,8 +107,8 @@ def _mismatched_companions() -> Iterator[Finding]:
         version = _version(name)
         if version is None or torch is None:
             continue
-        theirs, ours = version.partition("+")[2], torch.partition("+")[2]
-        if theirs != ours:
+        of_another_build = version.partition("+")[2] != torch.partition("+")[2]
+        if of_another_build or not _accepts_torch(name, torch):
             yield Finding(
                 "libraries",
                 name,
@@ -115,6 +116,12 @@ def _mismatched_companions() -> Iterator[Finding]:
                 f"{version} does not belong to torch {torch}: importing transformers may fail",
                 f"pip uninstall {name} (rlkit does not use it)",
             )
+
+
+def _accepts_torch(distribution: str, torch: str) -> bool:
+    """Whether the distribution's own requirements allow this torch."""
+    needs = [Requirement(text) for text in metadata.requires(distribution) or ()]
+    return all(need.specifier.contains(torch, prereleases=True) for need in needs if need.name == "torch")
 
 
 def _devices() -> Iterator[Finding]:

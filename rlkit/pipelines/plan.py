@@ -94,7 +94,10 @@ def build_plan(resolved: Resolved) -> Plan:
         return _plan_generate(resolved, config)
     assert isinstance(config, EvalConfig)
     data = tuple((path, _rows_text(path)) for path in config.evaluation.completions)
-    arithmetic = (("judged by", ", ".join(config.reward.functions)), ("intervals", f"{100 * config.evaluation.confidence:g} %"))
+    arithmetic = (
+        ("judged by", ", ".join(config.reward.functions)),
+        ("intervals", f"{100 * config.evaluation.confidence:g} %"),
+    )
     return Plan("eval", _output(config.evaluation.output), "cpu", _plugins(resolved), (), arithmetic, data, ())
 
 

@@ -41,7 +41,9 @@ class TestHelp:
             assert f"{entry.name} {entry.summary}" in flat(result.stdout)
 
     def test_no_arguments_show_the_help(self):
-        assert "Usage: rlkit [OPTIONS] COMMAND" in rlkit().stdout
+        result = rlkit()
+        assert result.returncode == 2
+        assert "Usage: rlkit [OPTIONS] COMMAND" in result.stderr
 
     @pytest.mark.parametrize("entry", COMMANDS, ids=lambda entry: entry.name)
     def test_every_entry_of_the_table_loads(self, entry):

@@ -61,9 +61,12 @@ def list_plugins(kind: _KIND = None, as_json: _JSON = False) -> None:
         typer.echo(json.dumps(rows, indent=2))
         return
     _print_table([dict(zip(COLUMNS, COLUMNS, strict=True)), *rows])
+    conflicts: dict[tuple[PluginKind, str], list[str]] = {}
     for plugin in plugins:
         if plugin.state == "conflict":
-            typer.echo(f"conflict: {plugin.kind.label} '{plugin.name}' also comes from another distribution", err=True)
+            conflicts.setdefault((plugin.kind, plugin.name), []).append(plugin.origin)
+    for (plugin_kind, name), origins in conflicts.items():
+        typer.echo(f"conflict: {plugin_kind.label} '{name}' comes from {' and '.join(origins)}", err=True)
 
 
 @plugins_app.command("show")
@@ -94,10 +97,12 @@ def check(name: _NAME, kind: _KIND = None) -> None:
             raise ConfigError(f"'{name}' is a reference: say what it is with --kind, such as --kind reward_function")
         loaded = [load_plugin(wanted, name)]
     else:
-        for plugin in _named(name, kind):
-            if plugin.state != "ok":
+        named = _named(name, kind)
+        for plugin in named:
+            if plugin.state == "ok":
+                loaded.append(load_found(plugin))
+            elif plugin.state == "conflict" or all(other.state == "disabled" for other in named):
                 load_plugin(plugin.kind, plugin.name)  # raises, with the reason
-            loaded.append(load_found(plugin))
     failures = sum(_check_one(plugin) for plugin in loaded)
     if failures:
         raise PluginError(f"{failures} check{'s' if failures > 1 else ''} failed")

@@ -63,6 +63,8 @@ def _line(section_class: type[BaseModel], details: ErrorDetails, where: str, ori
 
 def _expectation(details: ErrorDetails) -> str:
     """What pydantic would have accepted, without its `Input should be`."""
+    if details["type"] == "tuple_type":
+        return "must be a list"
     message = details["msg"].removeprefix("Input should be ").removeprefix("String should ")
     if details["type"] == "literal_error":
         return f"must be one of {details['ctx']['expected']}"

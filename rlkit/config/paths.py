@@ -21,8 +21,12 @@ def resolve_paths(config_class: type[BaseModel], source: Source, folder: Path) -
     values = _copied(source.values)
     for key, field in leaf_keys(config_class):
         mark = next((item for item in field.metadata if isinstance(item, ProjectPath)), None)
-        if mark is not None:
-            _change(values, key.split("."), partial(_beside, folder=folder, mark=mark))
+        if mark is None:
+            continue
+        if not mark.must_exist and field.default:
+            # Where a run leaves things must not depend on where the command is typed either.
+            _fill(values, key.split("."), field.default)
+        _change(values, key.split("."), partial(_beside, folder=folder, mark=mark))
     return Source(values, source.origins)
 
 
@@ -35,6 +39,16 @@ def _beside(text: str, folder: Path, mark: ProjectPath) -> str:
     if mark.must_exist and not candidate.exists():
         return text
     return f"{candidate}:{attribute}" if colon else str(candidate)
+
+
+def _fill(table: Any, parts: list[str], default: str) -> None:
+    """Put `default` where the file says nothing."""
+    *parents, name = parts
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            return
+    table.setdefault(name, default)
 
 
 def _change(table: Any, parts: list[str], change: Callable[[str], str]) -> None:

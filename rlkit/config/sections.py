@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from rlkit.config.base import ProjectPath, Section
 
@@ -16,7 +16,15 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 InputPath = Annotated[str, ProjectPath()]
 OutputPath = Annotated[str, ProjectPath(must_exist=False)]
-InputPaths = Annotated[tuple[str, ...], ProjectPath()]
+
+
+def _one_or_more(value: Any) -> Any:
+    """A single string stands for a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
+InputPaths = Annotated[tuple[str, ...], ProjectPath(), BeforeValidator(_one_or_more)]
 
 
 class RunSection(Section):
@@ -36,7 +44,7 @@ class RunSection(Section):
     """CPU threads for arithmetic; 0 leaves torch's choice."""
     hooks: InputPaths = ()
     """Hook plugins to add, by name or as `file.py:object`, besides those that are always on."""
-    required_plugins: tuple[str, ...] = ()
+    required_plugins: Texts = ()
     """Distributions that must be installed, as requirement strings: `["rlkit-hf>=0.1"]`. Checked before anything loads."""
 
     def name_or(self, kind: str) -> str:
@@ -189,7 +197,7 @@ class SamplingSection(Section):
     """Only the k likeliest tokens are kept; 0 keeps all."""
     min_p: Fraction = 0.0
     """Tokens below this fraction of the top token's probability are dropped; 0 drops none."""
-    stop: tuple[str, ...] = ()
+    stop: Texts = ()
     """Strings that end an answer, besides the end-of-sequence token."""
 
 

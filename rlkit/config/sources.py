@@ -63,8 +63,8 @@ def read_file(config_class: type[BaseModel], path: Path) -> Source:
         raise ConfigError(f"project file {path} cannot be read: {' '.join(str(error).split())}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"project file {path} is not UTF-8 text") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"project file {path} must hold sections, not a {type(values).__name__}")
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"project file {path} must hold sections with keys, such as `actor: {{lr: 1e-6}}`") from error
     lines = _line_numbers(path)
     origins = {
         key: Origin("file", f"{path}:{lines[key]}" if key in lines else str(path))
@@ -147,17 +147,25 @@ _KEY = re.compile(r"^\s*([A-Za-z0-9_.\"'-]+)\s*=")
 
 
 def _line_numbers(path: Path) -> dict[str, int]:
-    """Line of each `key =` in a TOML file; only used to help people find it, so plain lines are enough."""
+    """Line of each key; only used to help people find it, so plain lines of TOML are enough."""
+    text = path.read_text(encoding="utf-8")
     if path.suffix != ".toml":
-        return {}
+        return dict(_yaml_lines(yaml.compose(text)))
     lines: dict[str, int] = {}
     table = ""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         if header := _TABLE.match(line):
             table = header[1] + "."
         elif key := _KEY.match(line):
             lines.setdefault(f"{table}{key[1]}", number)
     return lines
+
+
+def _yaml_lines(node: Any, prefix: str = "") -> Iterator[tuple[str, int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield f"{prefix}{key.value}", key.start_mark.line + 1
+            yield from _yaml_lines(value, f"{prefix}{key.value}.")
 
 
 @contextmanager

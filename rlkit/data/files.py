@@ -115,9 +115,9 @@ def _missing(path: str, file: Path) -> str:
     if not folder.is_dir():
         return f"data file {path} not found: there is no folder {folder}"
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and ending_of(entry.name))
-    near = difflib.get_close_matches(file.name, names, n=3, cutoff=0.6)
+    near = difflib.get_close_matches(file.name, names, n=1, cutoff=0.6)
     if near:
-        return f"data file {path} not found; did you mean {' or '.join(str(folder / name) for name in near)}?"
+        return f"data file {path} not found; did you mean {folder / near[0]}?"
     if names:
         return f"data file {path} not found; data files in {folder}: {', '.join(names[:8])}"
     return f"data file {path} not found; there are no data files in {folder}"

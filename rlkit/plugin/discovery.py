@@ -70,19 +70,19 @@ def normalise_distribution(name: str) -> str:
 
 def data_entry_points(group: str) -> Iterator[tuple[str, str, str]]:
     """(name, value, distribution) of a group that is not one of the plugin kinds, such as `rlkit.templates`."""
-    for distribution, name in _distributions():
-        for entry in distribution.entry_points:
+    for found in _distributions():
+        for entry in found.entry_points:
             if entry.group == group:
-                yield entry.name, entry.value, name
+                yield entry.name, entry.value, found.name
 
 
 @cache
 def _read_metadata() -> tuple[InstalledPlugin, ...]:
     kinds = {kind.group: kind for kind in PluginKind}
     found: list[InstalledPlugin] = []
-    for distribution, name in _distributions():
+    for distribution in _distributions():
         found += [
-            InstalledPlugin(kinds[entry.group], entry.name, name, distribution.version, entry.value)
+            InstalledPlugin(kinds[entry.group], entry.name, distribution.name, distribution.version, entry.value)
             for entry in distribution.entry_points
             if entry.group in kinds
         ]
@@ -90,19 +90,38 @@ def _read_metadata() -> tuple[InstalledPlugin, ...]:
     return tuple(sorted(found, key=lambda plugin: (order.index(plugin.kind), plugin.name, plugin.distribution)))
 
 
-def _distributions() -> Iterator[tuple[metadata.Distribution, str]]:
+@dataclass(frozen=True)
+class _Distribution:
+    name: str
+    version: str
+    entry_points: tuple[metadata.EntryPoint, ...]
+
+
+def _distributions() -> Iterator[_Distribution]:
     """Every distribution with a relevant entry_points.txt, once: the first on the path is the one that is imported."""
     seen: set[str] = set()
-    for distribution in metadata.distributions():
-        # Reading the entry points first is much cheaper than parsing every distribution's whole metadata for its name.
-        text = distribution.read_text("entry_points.txt")
-        if not text or "rlkit." not in text:
+    for candidate in metadata.distributions():
+        try:
+            found = _read_distribution(candidate)
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            # Remains of an interrupted installation, or metadata that nobody can read: another's tool to complain about.
             continue
-        name = distribution.metadata["Name"]
-        if name is None or normalise_distribution(name) in seen:
-            continue
-        seen.add(normalise_distribution(name))
-        yield distribution, name
+        if found is not None and normalise_distribution(found.name) not in seen:
+            seen.add(normalise_distribution(found.name))
+            yield found
+
+
+def _read_distribution(candidate: metadata.Distribution) -> _Distribution | None:
+    """None when there is nothing for rlkit in it. Raises several kinds of errors for damaged metadata."""
+    # Reading the entry points first is much cheaper than parsing every distribution's whole metadata for its name.
+    text = candidate.read_text("entry_points.txt")
+    if not text or "rlkit." not in text:
+        return None
+    name: str | None = candidate.metadata["Name"]
+    if name is None:
+        return None
+    version: str | None = candidate.metadata["Version"]
+    return _Distribution(name, version or "(no version)", tuple(candidate.entry_points))
 
 
 def _is_disabled(plugin: InstalledPlugin, disabled: frozenset[str]) -> bool:

@@ -32,6 +32,7 @@ class HookRelay:
         self._manager = pluggy.PluginManager("rlkit")
         self._manager.add_hookspecs(RunHooks)
         self.failures: dict[str, str] = {}
+        self._origins: dict[str, str] = {}
 
     @classmethod
     def for_run(cls, names: Sequence[str] = (), *, skip: Sequence[str] = ()) -> HookRelay:
@@ -44,28 +45,40 @@ class HookRelay:
             if name in names or name in skip:
                 continue
             try:
-                relay.add(name, _build_hook(name))
+                relay._load(name)
             except PluginError as error:
                 relay._report(name, str(error))
         for name in names:
-            relay.add(name, _build_hook(name))
+            relay._load(name)
         return relay
 
-    def add(self, name: str, hook: object) -> None:
-        """Register an object whose methods are marked with `hookimpl`.
+    def _load(self, name: str) -> None:
+        plugin = load_plugin(PluginKind.HOOK, name)
+        origin = f"{plugin.distribution} {plugin.version}".rstrip()
+        try:
+            # A class is constructed without arguments, anything else is taken as it is.
+            hook = plugin.target() if inspect.isclass(plugin.target) else plugin.target
+        except Exception as error:
+            raise BrokenPluginError(f"hook '{name}' from {origin}: {describe_error(error)}") from error
+        self.add(name, hook, origin=origin)
+
+    def add(self, name: str, hook: object, *, origin: str = "") -> None:
+        """Register an object whose methods are marked with `hookimpl`; `origin` is named when it fails.
 
         Raises `BrokenPluginError` for a method that is marked but is no event, or has wrong parameters.
         """
+        title = f"hook '{name}' from {origin}" if origin else f"hook '{name}'"
+        self._origins[name] = origin
         for attribute in dir(hook):
             if getattr(getattr(hook, attribute, None), "rlkit_impl", None) is None or attribute in HOOK_NAMES:
                 continue
             near = get_close_matches(attribute, HOOK_NAMES, n=1, cutoff=0.5)
             hint = f"did you mean '{near[0]}'?" if near else f"events: {', '.join(HOOK_NAMES)}"
-            raise BrokenPluginError(f"hook '{name}' listens to '{attribute}', which is no event; {hint}")
+            raise BrokenPluginError(f"{title} listens to '{attribute}', which is no event; {hint}")
         try:
             self._manager.register(hook, name=name)
         except (pluggy.PluginValidationError, ValueError) as error:
-            raise BrokenPluginError(f"hook '{name}': {describe_error(error)}") from error
+            raise BrokenPluginError(f"{title}: {describe_error(error)}") from error
 
     def __getattr__(self, event: str) -> Callable[..., None]:
         if event not in HOOK_NAMES:
@@ -82,7 +95,8 @@ class HookRelay:
             try:
                 implementation.function(**chosen)
             except Exception as error:
-                self._report(name, f"{event} raised {describe_error(error)}")
+                origin = self._origins[name]
+                self._report(name, f"{event}{f' of {origin}' if origin else ''} raised {describe_error(error)}")
 
     def _report(self, name: str, cause: str) -> None:
         self.failures[name] = cause
@@ -100,12 +114,3 @@ def _always_on(relay: HookRelay) -> list[str]:
         except PluginError as error:
             relay._report(plugin.name, str(error))
     return names
-
-
-def _build_hook(name: str) -> object:
-    """The hook's object: a class is constructed without arguments, anything else is taken as it is."""
-    plugin = load_plugin(PluginKind.HOOK, name)
-    try:
-        return plugin.target() if inspect.isclass(plugin.target) else plugin.target
-    except Exception as error:
-        raise BrokenPluginError(f"hook '{name}' from {plugin.distribution}: {describe_error(error)}") from error

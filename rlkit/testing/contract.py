@@ -53,5 +53,6 @@ class ContractCheck:
 
 def contract_checks(kind: PluginKind) -> tuple[ContractCheck, ...]:
     """The suite of a kind, in the order in which a person would want to see the first failure."""
-    module = importlib.import_module(f"rlkit.testing.contracts.{kind.value}")
-    return tuple(ContractCheck(check.__name__.replace("_", "-"), check) for check in module.CHECKS)
+    modules = [importlib.import_module(f"rlkit.testing.contracts.{name}") for name in ("description", kind.value)]
+    checks = [check for module in modules for check in module.CHECKS]
+    return tuple(ContractCheck(check.__name__.replace("_", "-"), check) for check in checks)

@@ -1,0 +1,146 @@
+"""Where values come from, which source wins, and what each says when it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rlkit.config.load import load_config
+from rlkit.errors import ConfigError
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    file = tmp_path / "ppo.toml"
+    file.write_text("[actor]\nlr = 1e-4\n\n[rollout]\nsamples_per_prompt = 8\n\n[data]\ntrain = ['train.jsonl']\n")
+    return file
+
+
+def test_later_sources_win_and_every_value_knows_its_origin(project):
+    resolved = load_config(
+        "ppo",
+        project,
+        assignments=["rollout.samples_per_prompt=2", "trainer.steps=7"],
+        flags={"trainer.steps": 9},
+        flag_names={"trainer.steps": "--steps"},
+        environ={"RLKIT__ACTOR__LR": "1e-5", "RLKIT__ACTOR__EPS": "1e-7", "HOME": "/"},
+    )
+    config = resolved.config
+    assert (config.actor.lr, config.actor.eps) == (1e-5, 1e-7)
+    assert (config.rollout.samples_per_prompt, config.trainer.steps) == (2, 9)
+    origins = {key: str(origin) for key, origin in resolved.origins.items()}
+    assert origins["actor.lr"] == "RLKIT__ACTOR__LR"
+    assert origins["rollout.samples_per_prompt"] == "--set"
+    assert origins["trainer.steps"] == "--steps"
+    assert origins["data.train"].endswith("ppo.toml:8")
+    assert origins["actor.weight_decay"] == "default"
+
+
+def test_yaml_gives_the_same_config_as_toml(project, tmp_path):
+    file = tmp_path / "ppo.yaml"
+    file.write_text("actor:\n  lr: 1.0e-4\nrollout:\n  samples_per_prompt: 8\ndata:\n  train: [train.jsonl]\n")
+    by_toml, by_yaml = (load_config("ppo", path, environ={}) for path in (project, file))
+    assert by_yaml.config == by_toml.config
+    assert str(by_yaml.origins["rollout.samples_per_prompt"]).endswith("ppo.yaml:4")
+
+
+def test_paths_in_a_file_are_relative_to_the_file_and_others_to_the_folder_one_is_in(project, tmp_path, monkeypatch):
+    (tmp_path / "train.jsonl").write_text("{}\n")
+    (tmp_path / "reward.py").write_text("def score(response): return 0\n")
+    project.write_text('[data]\ntrain = ["train.jsonl"]\n[reward]\nfunctions = ["reward.py:score", "gsm8k"]\n')
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    config = load_config("ppo", Path("..") / "ppo.toml", assignments=["model.path=mine"], environ={}).config
+    assert config.data.train == ("../train.jsonl",)
+    assert config.reward.functions == ("../reward.py:score", "gsm8k")
+    assert config.run.output == "../runs"
+    assert config.model.path == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("data.train=a.jsonl", ("a.jsonl",)), ('data.train=["a.jsonl", "b.jsonl"]', ("a.jsonl", "b.jsonl"))],
+)
+def test_lists_can_be_set_by_one_value_or_as_toml(text, value):
+    assert load_config("ppo", assignments=[text], environ={}).config.data.train == value
+
+
+def test_options_of_several_sources_are_merged(tmp_path):
+    file = tmp_path / "ppo.toml"
+    file.write_text("[rollout.options]\nmax_batch_tokens = 100\n")
+    config = load_config("ppo", file, assignments=["rollout.options.max_prefill_tokens=7"], environ={}).config
+    assert config.rollout.options == {"max_batch_tokens": 100, "max_prefill_tokens": 7}
+
+
+def test_a_variable_of_another_kind_of_run_is_passed_over():
+    load_config("sft", environ={"RLKIT__ROLLOUT__ENGINE": "hf"})
+    with pytest.raises(ConfigError, match="RLKIT__ROLOUT__ENGINE"):
+        load_config("sft", environ={"RLKIT__ROLOUT__ENGINE": "hf"})
+
+
+def test_a_config_is_frozen():
+    config = load_config("sft", environ={}).config
+    with pytest.raises(ValueError, match="frozen"):
+        config.sft.lr = 1.0
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("actor.lr=fast", "actor.lr = 'fast' (--set): "),
+        ("actor.lr=-1", "actor.lr = -1 (--set): must be greater than 0"),
+        ("actor.lr=nan", "actor.lr = nan (--set): must be a finite number"),
+        ("rollout.top_p=1.5", "rollout.top_p = 1.5 (--set): must be less than or equal to 1"),
+        ("actor.schedule=step", "actor.schedule = 'step' (--set): must be one of 'constant', 'cosine' or 'linear'"),
+        ("trainer.steps=2.5", "trainer.steps = 2.5 (--set): "),
+        ("rollout.temperature=0", "rollout.temperature = 0 (--set): must be greater than 0"),
+        ("run.name=../up", "run.name = '../up' (--set): "),
+        ("algorithm.mini_batch_samples=100", "algorithm.mini_batch_samples = 100 does not divide the 256 samples"),
+        ("algorithm.mini_batch_samples=512", "near values that do: "),
+        ("reward.weights=[1, 2]", "reward.weights has 2 numbers for 0 functions"),
+        ("data.train=3", "data.train = 3 (--set): must be a list"),
+        ("actor.lr", "--set actor.lr: write key=value"),
+    ],
+)
+def test_wrong_values_get_one_clear_line(assignment, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config("ppo", assignments=[assignment], environ={})
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_grpo_needs_two_samples():
+    with pytest.raises(ConfigError, match=r"rollout\.samples_per_prompt must be at least 2, got 1"):
+        load_config("ppo", assignments=["algorithm.advantage=grpo", "rollout.samples_per_prompt=1"], environ={})
+
+
+def test_all_faults_are_told_at_once():
+    with pytest.raises(ConfigError) as caught:
+        load_config("ppo", assignments=["actor.lr=-1", "rollout.top_p=2"], environ={})
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.toml", "[actor\nlr = 1\n", "a.toml"),
+        ("a.yaml", "actor: [1\n", "a.yaml"),
+        ("a.ini", "", "a.ini"),
+        ("a.toml", "actor = 3\n", "actor = 3"),
+        ("a.yaml", "- 1\n", "a.yaml"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named(tmp_path, name, text, message):
+    file = tmp_path / name
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config("ppo", file, environ={})
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"project file .*none\.toml does not exist"):
+        load_config("ppo", tmp_path / "none.toml", environ={})

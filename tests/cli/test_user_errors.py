@@ -58,6 +58,8 @@ def run(folder: Path, *arguments: str, light: bool) -> tuple[int, list[str]]:
 PPO = ("train", "ppo", "--model", "model", "--data", "prompts.jsonl", "--reward", "exact_match")
 SMALL = ("--set", "rollout.prompts_per_step=4", "--set", "data.max_prompt_tokens=32", "--set")
 
+EMPTY = ("train", "ppo", "--model", "model", "--data", "empty.jsonl", "--reward", "exact_match")
+
 AT_CONFIG_TIME = [
     ((*PPO, "--lr", "-1"), 2, "actor.lr = -1.0 (--lr): must be greater than 0"),
     ((*PPO, "--set", "actor.lr=fast"), 2, "actor.lr = 'fast' (--set): must be a valid number"),
@@ -102,7 +104,7 @@ def test_a_mistake_is_told_before_anything_heavy_loads(project, arguments, code,
 
 
 LATER = [
-    ((*PPO, *SMALL, "rollout.max_response_tokens=8", "--data", "empty.jsonl"), 4, "empty.jsonl: the data set is empty"),
+    ((*EMPTY, *SMALL, "rollout.max_response_tokens=8"), 4, "empty.jsonl: the data set is empty"),
     ((*PPO, *SMALL, "rollout.max_response_tokens=8", "--data", "torn.jsonl"), 4, "torn.jsonl"),
     ((*PPO, *SMALL, "rollout.max_response_tokens=8", "--data", "wordless.jsonl"), 4, "wordless.jsonl"),
     ((*PPO, *SMALL, "rollout.max_response_tokens=200"), 2, "exceed the model's context of 128 tokens"),

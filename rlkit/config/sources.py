@@ -172,9 +172,10 @@ def _yaml_lines(node: Any, prefix: str = "") -> Iterator[tuple[str, int]]:
 def _environment(environ: Mapping[str, str]) -> Iterator[None]:
     """pydantic-settings reads os.environ: show it the given variables only, for as long as it looks."""
     before = dict(os.environ)
+    chosen = {name: value for name, value in environ.items() if name.startswith(ENVIRONMENT_PREFIX)}
     for name in [name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]:
         del os.environ[name]
-    os.environ.update({name: value for name, value in environ.items() if name.startswith(ENVIRONMENT_PREFIX)})
+    os.environ.update(chosen)
     try:
         yield
     finally:

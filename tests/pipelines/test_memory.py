@@ -1,0 +1,120 @@
+"""The memory estimate, part by part, against numbers worked out by hand and against torch's own sizes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rlkit.models.packed import PackedLayout, packed_forward, use_packed_attention
+from rlkit.models.shape import read_shape, shape_of
+from rlkit.pipelines.memory import (
+    activation_bytes,
+    frozen_bytes,
+    gradient_bytes,
+    kv_cache_bytes,
+    logit_bytes,
+    trained_bytes,
+    value_model_parameters,
+    write_bytes,
+)
+from rlkit.testing.tiny_model import tiny_model
+
+CONFIG = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "hidden_size": 1024,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "intermediate_size": 3072,
+    "vocab_size": 151936,
+    "max_position_embeddings": 40960,
+    "tie_word_embeddings": True,
+}
+QWEN3_06B = shape_of(CONFIG, "Qwen3-0.6B")
+
+
+def test_weights_gradients_and_optimizer_by_hand():
+    parameters = QWEN3_06B.num_parameters
+    # 596.0 M is what the published model has, its tiny query and key norms aside.
+    assert parameters == pytest.approx(596_049_920, rel=1e-4)
+    assert trained_bytes(QWEN3_06B) == {"parameters": 4 * parameters, "optimizer": 8 * parameters}
+    assert gradient_bytes(QWEN3_06B) == 4 * parameters
+    assert frozen_bytes(QWEN3_06B, "bfloat16") == 2 * parameters
+
+
+def test_the_kv_cache_by_hand():
+    # 28 layers x 2 x 8 heads x 128 x 2 bytes = 114,688 bytes a token
+    assert kv_cache_bytes(QWEN3_06B, 1000, "bfloat16") == 114_688_000
+
+
+def test_logits_never_grow_beyond_a_chunk():
+    assert logit_bytes(QWEN3_06B, 100_000) == logit_bytes(QWEN3_06B, 1_000) < 250 * 2**20
+    assert logit_bytes(QWEN3_06B, 10) == 3 * 4 * 151936 * 10
+
+
+def test_checkpointing_keeps_one_layer_and_the_inputs():
+    plain = activation_bytes(QWEN3_06B, 8192, "bfloat16", checkpointing=False)
+    saved = activation_bytes(QWEN3_06B, 8192, "bfloat16", checkpointing=True)
+    assert saved == plain // 28 + 28 * 8192 * 1024 * 2
+
+
+def test_an_untied_value_model_loses_its_head():
+    untied = shape_of({**CONFIG, "tie_word_embeddings": False}, "untied")
+    assert value_model_parameters(untied) == untied.num_parameters - 151936 * 1024 + 1024
+    assert value_model_parameters(QWEN3_06B) == QWEN3_06B.num_parameters + 1024
+
+
+def test_parameters_are_those_that_torch_holds():
+    from transformers import AutoModelForCausalLM
+
+    shape = read_shape(tiny_model())
+    model = AutoModelForCausalLM.from_pretrained(tiny_model(), dtype=torch.float32)
+    assert frozen_bytes(shape, "float32") == sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+@pytest.mark.parametrize("lengths", [[64] * 16, [100, 30, 70, 200, 624]])
+@pytest.mark.parametrize(
+    ("hidden", "mlp", "heads", "kv_heads", "head_dim"), [(256, 768, 8, 4, 32), (128, 256, 4, 4, 32)]
+)
+def test_activations_are_what_autograd_keeps(lengths, hidden, mlp, heads, kv_heads, head_dim):
+    """Counts the bytes of everything that the backward pass of a packed forward pass saves, each storage once."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(
+        architectures=["Qwen3ForCausalLM"],
+        vocab_size=100,
+        hidden_size=hidden,
+        intermediate_size=mlp,
+        num_hidden_layers=2,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=head_dim,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+    )
+    model = Qwen3ForCausalLM(config).train()
+    use_packed_attention(model)
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        token_ids = torch.randint(100, (sum(lengths),))
+        output = packed_forward(model.get_decoder(), token_ids, PackedLayout.of(lengths, "cpu"))
+    estimate = activation_bytes(shape_of(config.to_dict(), "test"), sum(lengths), "float32", checkpointing=False)
+    assert output.requires_grad
+    assert estimate == pytest.approx(sum(kept.values()), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 * 2**20, "3.0 MiB"), (2**34, "16.0 GiB")]
+)
+def test_bytes_are_written_for_people(number, text):
+    assert write_bytes(number) == text

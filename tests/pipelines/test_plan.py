@@ -1,0 +1,135 @@
+"""What --dry-run says: the right arithmetic, the right roles, nothing heavy loaded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlkit.config.load import load_config
+from rlkit.pipelines.plan import build_plan
+from rlkit.pipelines.plan_render import render_plan
+from rlkit.testing.tiny_model import write_tiny_model
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plan")
+    write_tiny_model(folder / "model")
+    (folder / "prompts.jsonl").write_text('{"prompt": "1+1=", "answer": "2"}\n' * 100)
+    (folder / "chats.jsonl").write_text('{"messages": []}\n' * 50)
+    return folder
+
+
+def plan(project: Path, kind: str, *assignments: str):
+    basic = [f"model.path={project / 'model'}"]
+    if kind == "ppo":
+        basic += [f"data.train={project / 'prompts.jsonl'}", "reward.functions=exact_match"]
+    if kind == "sft":
+        basic += [f"data.train={project / 'chats.jsonl'}"]
+    if kind == "generate":
+        basic += [f"generation.prompts={project / 'prompts.jsonl'}"]
+    if kind == "eval":
+        basic = [f"evaluation.completions={project / 'prompts.jsonl'}"]
+    return build_plan(
+        load_config(kind, assignments=[*basic, "run.device=cpu", *assignments] if kind != "eval" else basic, environ={})
+    )
+
+
+def test_ppo_arithmetic_from_prompts_to_optimizer_steps(project):
+    made = plan(
+        project,
+        "ppo",
+        "rollout.prompts_per_step=16",
+        "rollout.samples_per_prompt=8",
+        "algorithm.mini_batch_samples=32",
+        "algorithm.epochs=3",
+        "trainer.steps=10",
+        "data.max_prompt_tokens=60",
+        "rollout.max_response_tokens=40",
+        "actor.micro_batch_tokens=1000",
+    )
+    arithmetic = dict(made.arithmetic)
+    assert arithmetic["samples"] == "128 a step = 16 prompts x 8 samples"
+    assert arithmetic["mini-batches"] == "4 of 32 samples, 3 epochs"
+    assert arithmetic["micro-batches"].startswith("at most 4 of 1,000 tokens")
+    assert arithmetic["optimizer steps"] == "12 a step x 10 steps = 120"
+
+
+def test_roles_are_exactly_those_that_the_algorithm_asks_for(project):
+    def present(*assignments):
+        return {role.role: not role.absent for role in plan(project, "ppo", *assignments).roles}
+
+    assert present() == {"actor": True, "critic": True, "reference": False, "rollout engine": True, "reward": True}
+    grpo = present("algorithm.advantage=grpo", "algorithm.kl_loss=0.01")
+    assert (grpo["critic"], grpo["reference"]) == (False, True)
+
+
+def test_phases_hold_what_is_in_memory_then(project):
+    phases = {phase.name: phase.parts for phase in plan(project, "ppo", "algorithm.kl_loss=0.1").phases}
+    assert list(phases) == ["rollout", "log-probs", "critic update", "actor update"]
+    assert "kv cache" in phases["rollout"] and "kv cache" not in phases["actor update"]
+    assert "gradients" in phases["actor update"] and "gradients" not in phases["log-probs"]
+    assert all("reference parameters" in parts for parts in phases.values())
+    no_critic = plan(project, "ppo", "algorithm.advantage=grpo")
+    assert "critic update" not in [phase.name for phase in no_critic.phases]
+    assert not any(name.startswith("critic") for phase in no_critic.phases for name in phase.parts)
+
+
+def test_sft_counts_rows_and_steps(project):
+    arithmetic = dict(plan(project, "sft", "sft.epochs=3", "sft.batch_size=32").arithmetic)
+    assert arithmetic["conversations"] == "50, 3 epochs"
+    assert arithmetic["optimizer steps"] == "5"
+
+
+def test_generate_and_eval_have_plans_too(project):
+    made = plan(project, "generate", "generation.batch_prompts=30", "generation.max_prompt_tokens=20")
+    assert dict(made.arithmetic)["batches"] == "4 of 30 prompts"
+    assert dict(plan(project, "eval").arithmetic)["judged by"] == "exact_match"
+
+
+def test_foreign_code_is_named(project):
+    assert any(
+        "Python code that comes with" in note for note in plan(project, "sft", "model.trust_remote_code=true").notes
+    )
+    assert not plan(project, "sft").notes
+
+
+def test_a_hub_model_that_is_not_here_leaves_sizes_unknown(project):
+    made = plan(project, "ppo", "model.path=nobody/no-such-model-here")
+    assert not made.phases
+    assert any("sizes unknown" in note and "will download it" in note for note in made.notes)
+
+
+def test_the_text_fits_a_terminal_and_names_everything(project):
+    text = render_plan(plan(project, "ppo", "algorithm.kl_loss=0.1"))
+    assert max(map(len, text.splitlines())) <= 160
+    for word in ("rlkit-fsdp", "rlkit-hf", "exact_match", "qwen3", "together", "optimizer steps", "100 rows"):
+        assert word in text
+
+
+def test_a_dry_run_loads_nothing_heavy_and_writes_nothing(project):
+    script = (
+        "import sys\n"
+        "from rlkit.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit as error:\n    assert not error.code, error.code\n"
+        "heavy = {'torch', 'transformers', 'ray', 'vllm', 'datasets'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    before = sorted(project.rglob("*"))
+    arguments = ["train", "ppo", "--model", "model", "--data", "prompts.jsonl", "--reward", "exact_match"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments, "--dry-run", "--json"],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert content["kind"] == "ppo"
+    assert content["peak_bytes"] == max(phase["total_bytes"] for phase in content["phases"]) > 0
+    assert sorted(project.rglob("*")) == before

@@ -48,4 +48,6 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory, rlkit_command: Run) -> 
     create = ["models", "create", "models/start", "--family", "qwen3", "--size", "tiny"]
     rlkit_command(folder, *create, "--tokenizer", "char", "--alphabet", ALPHABET)
     rlkit_command(folder, "sft", "sft.toml", "--set", "sft.epochs=10")
+    # A reward that differs from answer to answer, so that even a few steps change the policy.
+    (folder / "graded.py").write_text("def score(response):\n    return min(len(response), 20) / 20\n")
     return folder

@@ -18,6 +18,8 @@ PPO = (
     "train",
     "ppo",
     "ppo.toml",
+    "--reward",
+    "graded.py:score",
     "--steps",
     "8",
     "--set",

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from rlkit import __version__
 from rlkit.cli.command_table import COMMANDS, CommandEntry
-from rlkit.errors import RLKitError
+from rlkit.errors import RLKitError, RunInterruptedError
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
@@ -93,9 +93,15 @@ def main() -> NoReturn:
     # Read when torch is first imported. Its threads otherwise spin while they wait for each other, and on cores that
     # are shared with anything else a small model then trains several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "--debug" in sys.argv:  # wherever it stands: who needs it has just typed the rest
+        sys.argv.remove("--debug")
+        os.environ[DEBUG_VARIABLE] = "1"
     try:
         app(prog_name="rlkit")
         sys.stdout.flush()
+    except RunInterruptedError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
     except RLKitError as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise

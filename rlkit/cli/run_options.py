@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,9 @@ def show_plan(resolved: Resolved, *, as_json: bool) -> None:
 
 
 def choose_output(*, as_json: bool) -> None:
-    """Tell the progress hook how to speak."""
+    """Tell the progress hook how to speak, and people that something is happening."""
     if as_json:
         os.environ["RLKIT_OUTPUT"] = "json"
+    elif sys.stderr.isatty():
+        # Importing torch takes seconds. Every line that may come next is longer and covers this one.
+        print("starting ...", end="\r", file=sys.stderr, flush=True)

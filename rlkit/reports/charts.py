@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from rlkit.reports.chart_plans import IN_OTHER_CHARTS, LOSS, ONLY_WHEN_IT_HAPPENED, PLANS, Group
 from rlkit.reports.run_data import MetricRow, RunData
 
 MAX_POINTS = 1_200
@@ -31,6 +32,7 @@ class Series:
 class Chart:
     """kind "stack" lays the series on one another. unit: "", "s", "bytes", "tokens", "tokens/s", "nats", "share"."""
 
+    group: Group
     title: str
     note: str
     unit: str
@@ -41,6 +43,7 @@ class Chart:
     def as_json(self) -> dict[str, Any]:
         """What the page's script draws."""
         return {
+            "group": self.group,
             "title": self.title,
             "note": self.note,
             "unit": self.unit,
@@ -53,118 +56,44 @@ class Chart:
         }
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A chart to be made when the run has one of its metrics; `metrics` maps metric names to what they are called."""
-
-    title: str
-    note: str
-    unit: str
-    metrics: Mapping[str, str]
-
-
-PLANS = (
-    Plan("Loss", "cross-entropy on answer tokens", "nats", {"sft/loss": "training"}),
-    Plan(
-        "KL divergence",
-        "of the policy from",
-        "nats",
-        {"actor/kl_to_reference": "the reference", "actor/kl_to_old": "the policy that answered", "actor/kl": "KL"},
-    ),
-    Plan("Entropy", "of the policy, per token", "nats", {"actor/entropy": "entropy"}),
-    Plan(
-        "Clipped tokens",
-        "share of tokens whose update was clipped",
-        "share",
-        {
-            "actor/clip_fraction": "actor",
-            "actor/dual_clip_fraction": "actor, dual clip",
-            "critic/clip_fraction": "critic",
-        },
-    ),
-    Plan(
-        "Answer length",
-        "tokens",
-        "tokens",
-        {"response/length_mean": "mean", "response/length_max": "longest"},
-    ),
-    Plan("Cut-off answers", "share that reached the token limit", "share", {"response/truncated_fraction": "cut off"}),
-    Plan(
-        "Gradient norm",
-        "before clipping",
-        "",
-        {"actor/grad_norm": "actor", "critic/grad_norm": "critic", "sft/grad_norm": "model"},
-    ),
-    Plan("Policy loss", "", "", {"actor/policy_loss": "policy", "actor/kl_loss": "KL term", "actor/loss": "total"}),
-    Plan("Critic loss", "", "", {"critic/loss": "critic"}),
-    Plan("Critic", "explained variance of the returns; 1 is perfect", "", {"critic/explained_variance": "explained"}),
-    Plan(
-        "Engine against trainer",
-        "difference of their log-probs; should stay near zero",
-        "nats",
-        {"rollout/log_prob_difference_mean": "mean", "rollout/log_prob_difference_max": "largest"},
-    ),
-    Plan(
-        "Throughput",
-        "tokens a second",
-        "tokens/s",
-        {"rollout/tokens_per_s": "rollouts", "throughput/tokens_per_s": "training"},
-    ),
-    Plan(
-        "Memory",
-        "peak so far",
-        "bytes",
-        {
-            "memory/peak_bytes": "peak",
-            "memory/process_peak_bytes": "process",
-            "memory/device_peak_bytes": "device",
-        },
-    ),
-    Plan(
-        "Skipped updates",
-        "so far, for gradients that were not finite",
-        "",
-        {"actor/skipped_steps": "actor", "critic/skipped_steps": "critic", "sft/skipped_steps": "model"},
-    ),
-    Plan("Learning rate", "", "", {"actor/lr": "actor", "critic/lr": "critic", "sft/lr": "model"}),
-)
-
-IN_OTHER_CHARTS = ("reward/", "time/", "sft/epoch", "rollout/policy_version")
-"""Metrics drawn by a chart of their own kind, or not worth one."""
-
-
 def build_charts(data: RunData) -> list[Chart]:
     """Every chart that the run has the metrics for; metrics of plugins that nobody planned come last, one chart each."""
-    charts = [
-        chart
-        for chart in (
-            _validation_chart(data.validations),
-            _validation_loss_chart(data),
-            _reward_chart(data.steps),
-            _parts_chart(data.steps),
-        )
-        if chart is not None
-    ]
-    planned: set[str] = set()
+    special = (
+        _validation_chart(data.validations),
+        _loss_chart(data),
+        _reward_chart(data.steps),
+        _parts_chart(data.steps),
+        *_planned_charts(data.steps),
+        _stages_chart(data.steps),
+    )
+    return [*(chart for chart in special if chart is not None), *_other_charts(data)]
+
+
+def _planned_charts(rows: Sequence[MetricRow]) -> list[Chart]:
+    charts = []
     for plan in PLANS:
-        planned |= plan.metrics.keys()
-        if plan.title == "Loss" and any(chart.title == "Loss" for chart in charts):
+        found = [_series(name, rows, metric) for metric, name in plan.metrics.items()]
+        drawn = tuple(series for series in found if series is not None)
+        happened = any(any(series.values) for series in drawn)
+        if plan is LOSS or not drawn or (plan.title in ONLY_WHEN_IT_HAPPENED and not happened):
             continue
-        series = [_series(name, data.steps, metric) for metric, name in plan.metrics.items()]
-        drawn = tuple(item for item in series if item is not None)
-        if plan.title == "Skipped updates" and not any(any(item.values) for item in drawn):
-            continue
-        if drawn:
-            charts.append(Chart(plan.title, plan.note, plan.unit, drawn))
-    stages = _stages_chart(data.steps)
-    if stages is not None:
-        charts.append(stages)
+        charts.append(Chart(plan.group, plan.title, plan.note, plan.unit, drawn))
+    return charts
+
+
+def _other_charts(data: RunData) -> list[Chart]:
+    """One chart for each metric that has no place; one that was always zero has nothing to show."""
+    planned = {metric for plan in PLANS for metric in plan.metrics}
+    charts = []
     for metric in data.metric_names():
-        series_of_metric = _series(metric, data.steps, metric)
-        if metric in planned or metric.startswith(IN_OTHER_CHARTS) or series_of_metric is None:
-            continue
-        if any(series_of_metric.values):  # all zero: nothing has happened
-            charts.append(Chart(metric, "", "", (replace(series_of_metric, name=metric.rpartition("/")[2]),)))
+        series = _series(metric.rpartition("/")[2].replace("_", " "), data.steps, metric)
+        if (
+            metric not in planned
+            and not metric.startswith(IN_OTHER_CHARTS)
+            and series is not None
+            and any(series.values)
+        ):
+            charts.append(Chart("other", metric, "", "", (series,)))
     return charts
 
 
@@ -178,18 +107,20 @@ def _validation_chart(rows: Sequence[MetricRow]) -> Chart | None:
     )
     others = [_series(name.split("/")[1], rows, name) for name in sources]
     series = (score, *(item for item in others if item is not None))
-    return Chart("Validation score", "mean over held-out prompts, with 95 % intervals", "", series, markers=True)
+    note = "mean over held-out prompts"
+    if any(value is not None for value in score.low):
+        note += ", with 95 % intervals"
+    return Chart("learning", "Validation score", note, "", series, markers=True)
 
 
-def _validation_loss_chart(data: RunData) -> Chart | None:
-    held_out = _series("held-out", data.validations, "sft/validation_loss")
-    training = _series("training", data.steps, "sft/loss")
-    series = tuple(item for item in (training, held_out) if item is not None)
-    return Chart("Loss", "cross-entropy on answer tokens", "nats", series) if held_out is not None else None
+def _loss_chart(data: RunData) -> Chart | None:
+    series = (_series("training", data.steps, "sft/loss"), _series("held-out", data.validations, "sft/validation_loss"))
+    drawn = tuple(item for item in series if item is not None)
+    return Chart(LOSS.group, LOSS.title, LOSS.note, LOSS.unit, drawn) if drawn else None
 
 
 def _reward_chart(rows: Sequence[MetricRow]) -> Chart | None:
-    """The mean with a band of one standard deviation, kept within the smallest and largest reward."""
+    """The mean with a band of one standard deviation, kept within the smallest and largest reward; right or wrong has no band."""
     rows = [row for row in rows if "reward/mean" in row.values]
     if not rows:
         return None
@@ -204,15 +135,26 @@ def _reward_chart(rows: Sequence[MetricRow]) -> Chart | None:
         return tuple(bounds)
 
     values = tuple(row.values["reward/mean"] for row in rows)
-    series = Series("mean", tuple(row.step for row in rows), values, bound(-1), bound(+1))
-    return Chart("Reward", "mean, with a band of one standard deviation", "", (_thinned(series),))
+    series = Series("mean", tuple(row.step for row in rows), values)
+    note = "mean over the answers of a step"
+    if any("reward/std" in row.values for row in rows) and not all(_is_right_or_wrong(row) for row in rows):
+        series = replace(series, low=bound(-1), high=bound(+1))
+        note += ", with one standard deviation"
+    return Chart("learning", "Reward", note, "", (_thinned(series),))
+
+
+def _is_right_or_wrong(row: MetricRow) -> bool:
+    """Rewards are (nearly) all 0 or 1: between 0 and 1 only those reach the variance mean * (1 - mean)."""
+    low, high, mean = (row.values.get(f"reward/{name}", math.nan) for name in ("min", "max", "mean"))
+    deviation = row.values.get("reward/std", math.nan)
+    return low >= 0 and high <= 1 and deviation**2 >= 0.95 * mean * (1 - mean)
 
 
 def _parts_chart(rows: Sequence[MetricRow]) -> Chart | None:
     prefix = "reward/part/"
     names = sorted({name for row in rows for name in row.values if name.startswith(prefix)})
     series = tuple(item for name in names if (item := _series(name.removeprefix(prefix), rows, name)) is not None)
-    return Chart("Reward parts", "mean of each part", "", series) if len(series) > 1 else None
+    return Chart("learning", "Reward parts", "mean of each part", "", series) if len(series) > 1 else None
 
 
 def _stages_chart(rows: Sequence[MetricRow]) -> Chart | None:
@@ -230,7 +172,7 @@ def _stages_chart(rows: Sequence[MetricRow]) -> Chart | None:
     ]
     if sum(rest) > 0.01 * sum(row.values.get("time/step_s", 0.0) for row in rows):
         series.append(Series("other", steps, tuple(rest)))
-    return Chart("Time by stage", "seconds a step", "s", tuple(_thinned(item) for item in series), kind="stack")
+    return Chart("speed", "Time by stage", "of each step", "s", tuple(_thinned(item) for item in series), kind="stack")
 
 
 def _stage_name(metric: str) -> str:

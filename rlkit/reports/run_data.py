@@ -48,8 +48,10 @@ def read_run(folder: Path) -> RunData:
         raise DataError(f"{folder} holds no run (run.json is missing); give a folder such as runs/ppo")
     try:
         run = json.loads(paths.run_json.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{paths.run_json} cannot be read: {error}") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{paths.run_json} cannot be read ({error}); a report needs it") from error
+    if not isinstance(run, dict):
+        raise DataError(f"{paths.run_json} does not describe a run; a report needs it")
     events = _read_events(paths.metrics)
     return RunData(folder, run, _rows(events, "step"), _rows(events, "validation"))
 
@@ -75,9 +77,10 @@ def _rows(events: Sequence[Mapping[str, Any]], kind: str) -> tuple[MetricRow, ..
     for event in events:
         if event.get("event") != kind:
             continue
+        metrics = event.get("metrics")
         values = {
             name: float(value)
-            for name, value in (event.get("metrics") or {}).items()
+            for name, value in (metrics.items() if isinstance(metrics, dict) else ())
             if isinstance(value, int | float) and math.isfinite(value)
         }
         time = event.get("time")

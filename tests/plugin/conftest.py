@@ -1,0 +1,47 @@
+"""Distributions that are installed for one test: metadata as pip writes it, and modules beside it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from rlkit.plugin import discovery
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Function: `install("acme", {"rlkit.hooks": {"name": "module:attribute"}}, {"module": "source"}, version="1.0")`."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delenv(discovery.DISABLED_VARIABLE, raising=False)
+    before = set(sys.modules)
+
+    def write(
+        distribution: str,
+        groups: Mapping[str, Mapping[str, str]],
+        modules: Mapping[str, str] | None = None,
+        *,
+        version: str = "1.0",
+    ) -> None:
+        info = folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {distribution}\nVersion: {version}\n")
+        lines = [
+            f"[{group}]\n" + "".join(f"{n} = {v}\n" for n, v in entries.items()) for group, entries in groups.items()
+        ]
+        (info / "entry_points.txt").write_text("\n".join(lines))
+        for name, source in (modules or {}).items():
+            (folder / f"{name}.py").write_text(source)
+        discovery._read_metadata.cache_clear()
+
+    yield write
+    discovery._read_metadata.cache_clear()
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(folder)):
+            del sys.modules[name]

@@ -180,3 +180,21 @@ def test_gsm8k_goes_through_the_same_commands(shared_data, tmp_path, rlkit_comma
     rlkit_command(tmp_path, *generate, "--model", "runs/ppo/model", "--set", "generation.max_prompt_tokens=1200")
     shown = rlkit_command(tmp_path, "eval", "test.jsonl", "--reward", "gsm8k").stdout
     assert "32" in shown and "95 % interval" in shown
+
+
+def test_engines_and_backends_that_are_not_selected_are_never_imported(
+    quickstart, tmp_path, rlkit_command, monkeypatch
+):
+    """Decoys stand where Ray, vLLM and Megatron would be; importing one leaves a trace."""
+    for name in ("ray", "vllm", "megatron"):
+        (tmp_path / name).mkdir()
+        trace = tmp_path / f"{name}-was-imported"
+        (tmp_path / name / "__init__.py").write_text(f"open({str(trace)!r}, 'w').close()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    rlkit_command(quickstart, "train", "ppo", "ppo.toml", *SMALL, "--name", "decoys", "--steps", "1")
+    rlkit_command(
+        quickstart,
+        *("generate", "--model", "runs/decoys", "--data", "data/heldout.jsonl", "--output", "decoys.jsonl"),
+        *("--max-tokens", "8", "--limit", "4"),
+    )
+    assert not list(tmp_path.glob("*-was-imported"))

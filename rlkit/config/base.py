@@ -28,7 +28,9 @@ class ProjectPath:
     """Marks a field that holds a path (or a tuple of them) in its annotation's metadata.
 
     must_exist: the value may also be a Hub id or a plugin name, so it is taken as a path only when it exists beside
-    the project file; otherwise (outputs) it always is one.
+    the project file; otherwise (outputs) it always is one. reference: only `file.py:attribute` is a path, since a folder
+    that happens to be called like a plugin is none.
     """
 
     must_exist: bool = True
+    reference: bool = False

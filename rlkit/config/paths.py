@@ -32,6 +32,8 @@ def resolve_paths(config_class: type[BaseModel], source: Source, folder: Path) -
 
 def _beside(text: str, folder: Path, mark: ProjectPath) -> str:
     place, colon, attribute = text.partition(".py:")
+    if mark.reference and not colon:
+        return text
     path = place + ".py" if colon else text
     if not path or Path(path).is_absolute() or path.startswith("~"):
         return text

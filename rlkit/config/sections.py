@@ -25,6 +25,8 @@ def _one_or_more(value: Any) -> Any:
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
 InputPaths = Annotated[tuple[str, ...], ProjectPath(), BeforeValidator(_one_or_more)]
+PluginName = Annotated[str, ProjectPath(reference=True)]
+PluginNames = Annotated[tuple[str, ...], ProjectPath(reference=True), BeforeValidator(_one_or_more)]
 
 
 class RunSection(Section):
@@ -42,7 +44,7 @@ class RunSection(Section):
     """auto takes the first CUDA device, else the CPU."""
     threads: NonNegativeInt = 0
     """CPU threads for arithmetic; 0 leaves torch's choice."""
-    hooks: InputPaths = ()
+    hooks: PluginNames = ()
     """Hook plugins to add, by name or as `file.py:object`, besides those that are always on."""
     required_plugins: Texts = ()
     """Distributions that must be installed, as requirement strings: `["rlkit-hf>=0.1"]`. Checked before anything loads."""
@@ -57,7 +59,7 @@ class ModelSection(Section):
 
     path: InputPath = ""
     """Folder with config.json, safetensors and tokenizer, or a Hub id. Required."""
-    family: str = "auto"
+    family: PluginName = "auto"
     """Model family plugin; auto finds it by the `architectures` in config.json."""
     tokenizer: InputPath = ""
     """Folder or Hub id of another tokenizer; empty means the model's own."""
@@ -141,7 +143,7 @@ class OptimizedSection(Section):
 class SFTSection(OptimizedSection):
     """How supervised fine-tuning runs."""
 
-    backend: str = "fsdp"
+    backend: PluginName = "fsdp"
     """Actor backend plugin that holds the model."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The backend's own options; see `rlkit plugins show`."""
@@ -156,7 +158,7 @@ class SFTSection(OptimizedSection):
 class ActorSection(OptimizedSection):
     """The policy in training."""
 
-    backend: str = "fsdp"
+    backend: PluginName = "fsdp"
     """Actor backend plugin for all roles of the run."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The backend's own options; see `rlkit plugins show`."""
@@ -204,7 +206,7 @@ class SamplingSection(Section):
 class RolloutSection(SamplingSection):
     """How answers for training are made."""
 
-    engine: str = "hf"
+    engine: PluginName = "hf"
     """Rollout engine plugin."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The engine's own options; see `rlkit plugins show`."""
@@ -219,7 +221,7 @@ class RolloutSection(SamplingSection):
 class RewardSection(Section):
     """How answers are judged."""
 
-    functions: InputPaths = ()
+    functions: PluginNames = ()
     """Reward functions: plugin names, `file.py:function` or `package.module:attr`. Scores are added by weight. Required."""
     weights: tuple[float, ...] = ()
     """One weight for each function; empty means 1 for each."""
@@ -249,7 +251,7 @@ class RewardSection(Section):
 class EvaluationRewardSection(RewardSection):
     """How answers are judged after the fact."""
 
-    functions: InputPaths = ("exact_match",)
+    functions: PluginNames = ("exact_match",)
     """Reward functions: plugin names, `file.py:function` or `package.module:attr`. Scores are added by weight."""
 
 
@@ -338,7 +340,7 @@ class GenerationSection(SamplingSection):
     """Prompt files (JSONL, JSON, parquet, Arrow) or Hub ids. Required."""
     output: OutputPath = "completions.jsonl"
     """Completions file; rows already in it are not made again."""
-    engine: str = "hf"
+    engine: PluginName = "hf"
     """Rollout engine plugin."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The engine's own options; see `rlkit plugins show`."""

@@ -48,7 +48,11 @@ def test_yaml_gives_the_same_config_as_toml(project, tmp_path):
 def test_paths_in_a_file_are_relative_to_the_file_and_others_to_the_folder_one_is_in(project, tmp_path, monkeypatch):
     (tmp_path / "train.jsonl").write_text("{}\n")
     (tmp_path / "reward.py").write_text("def score(response): return 0\n")
-    project.write_text('[data]\ntrain = ["train.jsonl"]\n[reward]\nfunctions = ["reward.py:score", "gsm8k"]\n')
+    project.write_text(
+        '[data]\ntrain = ["train.jsonl"]\n[reward]\nfunctions = ["reward.py:score", "gsm8k"]\n[rollout]\nengine = "engine.py:Engine"\n'
+    )
+    (tmp_path / "engine.py").write_text("class Engine: ...\n")
+    (tmp_path / "gsm8k").mkdir()  # a folder called like a plugin is no plugin
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
@@ -56,6 +60,7 @@ def test_paths_in_a_file_are_relative_to_the_file_and_others_to_the_folder_one_i
     assert config.data.train == ("../train.jsonl",)
     assert config.reward.functions == ("../reward.py:score", "gsm8k")
     assert config.run.output == "../runs"
+    assert config.rollout.engine == "../engine.py:Engine"
     assert config.model.path == "mine"
 
 

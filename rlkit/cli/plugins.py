@@ -123,7 +123,7 @@ def _check_one(plugin: LoadedPlugin) -> int:
                     check(ContractContext(plugin, Path(folder)))
             except AssertionError as error:
                 cause = " ".join(str(error).split()) or "assertion failed"
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 cause = describe_error(error)
             else:
                 typer.echo(f"  ✓ {check.name}")

@@ -99,7 +99,8 @@ def _warnings(results: Sequence[FileResult], comparisons: Sequence[Comparison]) 
     for result in results:
         overall, path = result.overall, result.scored.path
         if overall.errors:
-            warnings.append(f"{path}: {overall.errors} answers could not be judged and count as 0")
+            answers = "1 answer" if overall.errors == 1 else f"{overall.errors} answers"
+            warnings.append(f"{path}: {answers} could not be judged, scored 0")
         if overall.samples[0] != overall.samples[1]:
             fewest, most = overall.samples
             warnings.append(f"{path}: prompts have {fewest} to {most} answers; pass@k goes up to the fewest")

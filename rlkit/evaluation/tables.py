@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlkit.evaluation.compare import Comparison
@@ -38,18 +39,23 @@ def conclusions(result: EvaluationResult) -> list[str]:
     ]
 
 
-def plain_text(table: TextTable) -> str:
-    """The table in aligned columns, without colours or lines."""
-    lines = [table.header, *table.rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(table.header))]
-    text = [table.title]
-    for line in lines:
-        cells = [
-            line[0].ljust(widths[0]),
-            *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
-        ]
-        text.append("  " + "  ".join(cells).rstrip())
-    return "\n".join([*text, *(f"  {note}" for note in table.notes)])
+def plain_text(table: TextTable, *, width: int = 0) -> str:
+    """The table in aligned columns, without colours; rows and columns are exchanged where only that fits into `width` (0: any)."""
+    lines = _aligned([table.header, *table.rows])
+    if width and max(map(len, lines)) > width:
+        upright = _aligned(list(zip(table.header, *table.rows, strict=True)))
+        lines = upright if max(map(len, upright)) <= width else lines
+    return "\n".join([table.title, "", *lines, *(f"  {note}" for note in table.notes)])
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Names to the left, numbers to the right, a rule under the first row."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  " + "  ".join([row[0].ljust(widths[0]), *cells[1:]]))
+    return [lines[0], "  " + "-" * (len(lines[0]) - 2), *lines[1:]]
 
 
 def _file_table(file: FileResult, level: str) -> TextTable:
@@ -57,14 +63,22 @@ def _file_table(file: FileResult, level: str) -> TextTable:
     ks = [k for k in file.overall.pass_at if k > 1]
     majority = file.overall.majority is not None
     most = file.overall.samples[1]
-    header = ["data source", "prompts", "answers", f"mean@{most}" if most > 1 else "score", level]
+    header = [
+        "data source",
+        "prompts",
+        *(["answers"] if most > 1 else []),
+        f"mean@{most}" if most > 1 else "score",
+        level,
+    ]
     header += [text for k in ks for text in (f"pass@{k}", level)]
     header += [f"maj@{most}", level] if majority else []
     header += ["tokens", "cut off"]
     rows = []
     for summary in file.summaries:
         fewest, largest = summary.samples
-        row = [summary.data_source, str(summary.prompts), str(largest) if fewest == largest else f"{fewest}-{largest}"]
+        row = [summary.data_source, str(summary.prompts)]
+        if most > 1:
+            row.append(str(largest) if fewest == largest else f"{fewest}-{largest}")
         row += _cells(summary.score, share)
         for k in ks:
             row += _cells(summary.pass_at[k], share=True) if k in summary.pass_at else ["-", "-"]
@@ -84,6 +98,8 @@ def _part_notes(summary: SourceSummary) -> list[str]:
 
 
 def _comparison_table(result: EvaluationResult, level: str) -> TextTable:
+    """One row for each file after the first; the number of prompts is in the title unless the rows differ in it."""
+    counts = {comparison.test.prompts for comparison in result.comparisons}
     rows = []
     for comparison in result.comparisons:
         test = comparison.test
@@ -91,19 +107,17 @@ def _comparison_table(result: EvaluationResult, level: str) -> TextTable:
         rows.append(
             (
                 comparison.second,
-                str(test.prompts),
-                _number(test.first, share),
-                _number(test.second, share),
+                *([str(test.prompts)] if len(counts) > 1 else []),
                 _signed(test.difference, share),
                 f"{_signed(test.low, share)} to {_signed(test.high, share)}",
                 _p_value(comparison.adjusted_p_value),
-                _number(test.detectable, share),
                 comparison.verdict,
             )
         )
-    header = ("against the first", "prompts", "first", "this", "difference", level, "p", "detectable", "verdict")
+    header = ("completions", *(["prompts"] if len(counts) > 1 else []), "difference", level, "p", "verdict")
     notes = ["p is corrected for the number of comparisons (Holm)"] if len(rows) > 1 else []
-    return TextTable(f"paired with {result.comparisons[0].first}", header, tuple(rows), tuple(notes))
+    title = f"compared with {result.comparisons[0].first}, prompt by prompt"
+    return TextTable(title, header, tuple(rows), tuple(notes))
 
 
 def _sentence(comparison: Comparison, share: bool, confidence: float) -> str:
@@ -135,7 +149,8 @@ def _in_percent(summary: SourceSummary) -> bool:
 
 
 def _cells(interval: Interval, share: bool) -> list[str]:
-    return [_number(interval.mean, share), f"{_number(interval.low, share)} to {_number(interval.high, share)}"]
+    low = _number(interval.low, share).removesuffix(" %")
+    return [_number(interval.mean, share), f"{low} to {_number(interval.high, share)}"]
 
 
 def _number(value: float, share: bool) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlkit.errors import ConfigError
 from rlkit.generation.completions_file import Completion, CompletionRow, append_rows, read_rows, repair_tail
 from rlkit.plugin.hooks import HookRelay
 from rlkit.plugin.hookspecs import RunInfo
@@ -72,10 +73,25 @@ class BatchGeneration:
         return rows
 
 
-def answered_rows(output: Path) -> set[int]:
-    """row_ids that the file already answers, after mending a line that a killed run left unfinished."""
+def answered_rows(output: Path, prompts: PromptBatch) -> set[int]:
+    """row_ids that the file already answers, after mending a line that a killed run left unfinished.
+
+    Raises `ConfigError` when the file holds another prompt under one of the row_ids.
+    """
+    if not output.exists():
+        return set()
     repair_tail(output)
-    return {row.prompt.row_id for row in read_rows(output)} if output.exists() else set()
+    asked = {prompt.row_id: prompt.question for prompt in prompts.prompts}
+    answered = set()
+    for row in read_rows(output):
+        row_id, question = row.prompt.row_id, row.prompt.question
+        if asked.get(row_id, question) != question:
+            raise ConfigError(
+                f"{output} answers another prompt in row {row_id}: the prompts have changed since it was begun; "
+                "choose another --output, or remove the file to make all answers anew"
+            )
+        answered.add(row_id)
+    return answered
 
 
 def remaining_batches(prompts: PromptBatch, answered: set[int], size: int) -> list[PromptBatch]:

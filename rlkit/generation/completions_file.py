@@ -207,7 +207,7 @@ def _ends_with_newline(path: Path) -> bool:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
-        return f"it lacks {error.args[0]!r}"
+        return f"it lacks {error.args[0]!r} (`rlkit generate` writes completions files)"
     return str(error)
 
 

@@ -50,5 +50,4 @@ def check_origin(output: Path, origin: Mapping[str, Any]) -> None:
                     "choose another --output, or remove the file to make all answers anew"
                 )
         return
-    output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(plain, indent=2) + "\n")

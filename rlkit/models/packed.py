@@ -4,8 +4,9 @@
     attention alone sees sequences: those of similar length go through one causal SDPA call together
 
 Registered with transformers as the attention implementation `rlkit_packed`, so it works for every architecture whose
-attention goes through transformers' attention interface. A causal query never looks right, hence right padding inside
-a bucket needs no mask and costs attention only.
+attention goes through transformers' attention interface and needs no more than scaling, shared key heads and a sliding
+window; anything else an architecture passes (sinks, capped scores) is not applied, so a caller compares first. A causal
+query never looks right, hence right padding inside a bucket needs no mask and costs attention only.
 """
 
 from __future__ import annotations

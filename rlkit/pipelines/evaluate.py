@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +15,11 @@ from rlkit.evaluation.evaluate import EvaluationResult, as_json_values, evaluate
 from rlkit.evaluation.statistics import IntervalSettings
 from rlkit.evaluation.tables import conclusions, plain_text, result_tables
 from rlkit.rewards.scorer import build_scorer
+from rlkit.tracking.output_file import check_writable
 from rlkit.tracking.run_folder import write_atomically
 
 if TYPE_CHECKING:
     from rlkit.config.load import Resolved
-    from rlkit.evaluation.tables import TextTable
 
 ProgressStarter = Callable[[str, int], Callable[[int], None]]
 
@@ -26,6 +28,8 @@ def run_evaluate(resolved: Resolved, *, as_json: bool = False) -> EvaluationResu
     """Score, compare, print, and write `evaluation.output` when it is set."""
     config = resolved.config
     section = config.evaluation
+    if section.output:
+        check_writable(Path(section.output), remedy="choose another --output")
     with build_scorer(config.reward) as scorer, _progress(quiet=as_json) as on_start:
         result = evaluate_files(
             section.completions,
@@ -41,16 +45,13 @@ def run_evaluate(resolved: Resolved, *, as_json: bool = False) -> EvaluationResu
         return result
     for warning in result.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    _print_tables(result_tables(result))
-    for sentence in conclusions(result):
-        print(f"\n{sentence}")
+    _print_result(result)
     if section.output:
         print(f"\nresult: {section.output}")
     return result
 
 
 def _write(path: Path, result: EvaluationResult) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(as_json_values(result), indent=1) + "\n")
 
 
@@ -81,22 +82,10 @@ def _tell(path: str, prompts: int) -> Callable[[int], None]:
     return lambda done: None
 
 
-def _print_tables(tables: list[TextTable]) -> None:
-    if not sys.stdout.isatty():
-        print("\n\n".join(plain_text(table) for table in tables))
-        return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    for table in tables:
-        shown = Table(title=Text(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-        for position, name in enumerate(table.header):
-            shown.add_column(name, justify="right" if position else "left")
-        for row in table.rows:
-            shown.add_row(*map(Text, row))
-        console.print(shown)
-        for note in table.notes:
-            console.print(f"  {note}", style="dim", markup=False)
+def _print_result(result: EvaluationResult) -> None:
+    """Tables and sentences, no wider than the terminal where there is one."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    print("\n\n".join(plain_text(table, width=width) for table in result_tables(result)))
+    for sentence in conclusions(result):
+        print()
+        print(textwrap.fill(sentence, width, break_long_words=False, break_on_hyphens=False) if width else sentence)

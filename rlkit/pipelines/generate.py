@@ -10,10 +10,11 @@ from rlkit.config.runs import GenerateConfig
 from rlkit.config.sections import GenerationSection
 from rlkit.data.chat import encode_prompts
 from rlkit.data.prompts import load_prompts
-from rlkit.errors import ConfigError, RunInterruptedError
+from rlkit.errors import RunInterruptedError
 from rlkit.generation.batch import BatchGeneration, answered_rows, remaining_batches
 from rlkit.generation.origin import check_origin, weights_fingerprint
 from rlkit.pipelines.assembly import LocatedModel, locate, prepare_process
+from rlkit.pipelines.batch_limits import check_context
 from rlkit.pipelines.run_session import set_environment_guards
 from rlkit.plugin import PluginKind
 from rlkit.plugin.hooks import HookRelay
@@ -21,6 +22,7 @@ from rlkit.plugin.hookspecs import RunInfo, RunStatus
 from rlkit.plugin.loader import build_plugin
 from rlkit.protocols import RolloutEngine
 from rlkit.rollout.engine_model import EngineModel
+from rlkit.tracking.output_file import check_writable
 from rlkit.trainers.stop_signal import graceful_stop
 from rlkit.types import PromptBatch, SamplingParams
 
@@ -38,8 +40,9 @@ def run_generate(resolved: Resolved) -> Path:
     located = locate(config.model)
     prompts = load_prompt_batch(section, located)
     output = Path(section.output)
+    check_writable(output, remedy="choose another --output")
     check_origin(output, origin_of(config, located))
-    answered = answered_rows(output)
+    answered = answered_rows(output, prompts)
     batches = remaining_batches(prompts, answered, section.batch_prompts)
     if not batches:
         print(f"{output} is complete: all {len(prompts)} prompts are answered", file=sys.stderr)
@@ -119,11 +122,12 @@ def sampling_of(section: GenerationSection, seed: int) -> SamplingParams:
 
 def load_prompt_batch(section: GenerationSection, located: LocatedModel) -> PromptBatch:
     """All prompts as token ids; dropped ones are reported."""
-    if section.max_prompt_tokens + section.max_response_tokens > located.context_length:
-        raise ConfigError(
-            f"generation.max_prompt_tokens {section.max_prompt_tokens} + generation.max_response_tokens "
-            f"{section.max_response_tokens} exceed the model's context of {located.context_length} tokens; lower one of them"
-        )
+    check_context(
+        section.max_prompt_tokens,
+        section.max_response_tokens,
+        located.context_length,
+        keys=("generation.max_prompt_tokens", "generation.max_response_tokens"),
+    )
     prompts = load_prompts(
         section.prompts,
         prompt_key=section.prompt_key,

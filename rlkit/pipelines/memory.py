@@ -19,6 +19,8 @@ OPTIMIZER_BYTES = 8
 """AdamW's two moments in float32."""
 LOGIT_COPIES = 3
 """A chunk's logits, their softmax and their gradient, float32 each."""
+SPARE_KV = 1.25
+"""Engines allocate keys and values ahead of what is filled."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,14 @@ class Phase:
     @property
     def total_bytes(self) -> int:
         return sum(self.parts.values())
+
+
+@dataclass(frozen=True)
+class EngineLimits:
+    """Tokens that an engine's cache may hold and that it prefills at once; None: it does not say."""
+
+    cache_tokens: int | None = None
+    prefill_tokens: int | None = None
 
 
 def trained_bytes(shape: ModelShape, *, value_head: bool = False) -> dict[str, int]:
@@ -53,6 +63,11 @@ def value_model_parameters(shape: ModelShape) -> int:
     return shape.num_parameters - head + shape.hidden_size
 
 
+def cast_bytes(shape: ModelShape, dtype: str) -> int:
+    """Mixed precision computes with copies of the float32 weights, kept for as long as a pass takes."""
+    return 0 if dtype == "float32" else frozen_bytes(shape, dtype)
+
+
 def kv_cache_bytes(shape: ModelShape, tokens: int, dtype: str) -> int:
     """Keys and values of `tokens` tokens over all layers."""
     return BYTES[dtype] * shape.kv_elements_per_token * tokens
@@ -63,13 +78,14 @@ def activation_bytes(shape: ModelShape, tokens: int, dtype: str, *, checkpointin
 
     Of each layer: its input, two normed copies with their float32 statistics, queries, keys and values before and
     after rotation, the attention's output before and after projection, and the gate, up and product of the MLP. With
-    checkpointing only each layer's input, and one layer's whole set while it is recomputed.
+    checkpointing only each layer's input, and one layer's whole set while it is recomputed. Mixed precision leaves the
+    residual stream and its norms in float32.
     """
     queries, keys = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
-    elements = 8 * shape.hidden_size + 3 * queries + 5 * keys + 4 * shape.intermediate_size
-    one_layer = tokens * elements * BYTES[dtype]
+    inner = 3 * queries + 5 * keys + 4 * shape.intermediate_size
+    one_layer = tokens * (8 * shape.hidden_size * MASTER_BYTES + inner * BYTES[dtype])
     if checkpointing:
-        return shape.num_layers * tokens * shape.hidden_size * BYTES[dtype] + one_layer
+        return shape.num_layers * tokens * shape.hidden_size * MASTER_BYTES + one_layer
     return shape.num_layers * one_layer
 
 
@@ -78,10 +94,29 @@ def logit_bytes(shape: ModelShape, tokens: int) -> int:
     return LOGIT_COPIES * 4 * shape.vocab_size * min(tokens, chunk_rows(shape.vocab_size))
 
 
-def forward_bytes(shape: ModelShape, tokens: int, dtype: str) -> int:
-    """Working memory of a forward pass without gradients: the widest layer's tensors, and a chunk of logits."""
+def forward_bytes(shape: ModelShape, tokens: int, dtype: str, *, logit_tokens: int) -> int:
+    """Working memory of a forward pass without gradients: the widest layer's tensors, and a chunk of logits.
+
+    Logits are wanted of `logit_tokens` of the `tokens`.
+    """
     widest = max(2 * shape.intermediate_size, 3 * shape.num_heads * shape.head_dim) + 3 * shape.hidden_size
-    return tokens * widest * BYTES[dtype] + logit_bytes(shape, tokens)
+    return tokens * widest * BYTES[dtype] + logit_bytes(shape, logit_tokens)
+
+
+def rollout_bytes(
+    shape: ModelShape, *, answers: int, prompt_tokens: int, longest: int, dtype: str, limits: EngineLimits
+) -> dict[str, int]:
+    """What generating adds to the engine's parameters, as when prompts enter while the cache is full.
+
+    answers        answers asked for at once; the engine works on as many as its cache may hold
+    prompt_tokens  longest prompt; longest: longest prompt with its answer
+    """
+    rows = max(1, min(answers, (limits.cache_tokens or answers * longest) // longest))
+    prefill = min(rows * prompt_tokens, max(prompt_tokens, limits.prefill_tokens or rows * prompt_tokens))
+    return {
+        "kv cache": int(SPARE_KV * kv_cache_bytes(shape, rows * longest, dtype)),
+        "prefill": forward_bytes(shape, prefill, dtype, logit_tokens=rows),
+    }
 
 
 def write_bytes(number: float) -> str:

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlkit.config.errors import validate_section
 from rlkit.config.runs import EvalConfig, GenerateConfig, PPOConfig, SFTConfig
 from rlkit.config.sections import ModelSection, RunSection
 from rlkit.errors import RLKitError
 from rlkit.models.locate import locate_model
 from rlkit.models.registry import choose_family
 from rlkit.models.shape import ModelShape, read_shape
+from rlkit.pipelines.batch_limits import check_enough_prompts, largest_micro_batch, most_micro_batches
 from rlkit.pipelines.memory import (
+    EngineLimits,
     Phase,
     activation_bytes,
+    cast_bytes,
     forward_bytes,
     frozen_bytes,
     gradient_bytes,
-    kv_cache_bytes,
     logit_bytes,
+    rollout_bytes,
     trained_bytes,
     value_model_parameters,
 )
 from rlkit.pipelines.preflight import selections
-from rlkit.plugin.loader import find_plugin
+from rlkit.plugin.loader import find_plugin, read_options_class, read_spec
 from rlkit.plugin.references import is_reference
 from rlkit.plugin.spec import PluginKind
 
@@ -35,8 +40,6 @@ if TYPE_CHECKING:
 
 COUNT_LIMIT_BYTES = 64 * 2**20
 """Larger data files are not read to count their rows: a dry run answers within seconds."""
-DEFAULT_KV_TOKENS = 131072
-"""Tokens that an engine's KV cache is taken to hold when its options do not say."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,9 @@ def _plan_sft(resolved: Resolved, config: SFTConfig) -> Plan:
     shape = known_shape(config.model.path, notes)
     rows = _count(config.data.train, config.data.limit)
     steps = config.sft.steps or (None if rows is None else math.ceil(config.sft.epochs * rows / config.sft.batch_size))
-    tokens = min(config.sft.micro_batch_tokens, config.sft.batch_size * config.data.max_length)
-    micro = math.ceil(config.sft.batch_size * config.data.max_length / config.sft.micro_batch_tokens)
+    longest = config.data.max_length if shape is None else min(config.data.max_length, shape.context_length)
+    batch, budget = config.sft.batch_size, config.sft.micro_batch_tokens
+    tokens = largest_micro_batch(batch, longest, budget)
     arithmetic = (
         (
             "conversations",
@@ -116,7 +120,8 @@ def _plan_sft(resolved: Resolved, config: SFTConfig) -> Plan:
         ("batch", f"{config.sft.batch_size} conversations, packed without padding"),
         (
             "micro-batches",
-            f"at most {micro} of {config.sft.micro_batch_tokens:,} tokens (longest conversation {config.data.max_length:,})",
+            f"at most {most_micro_batches(batch, longest, budget):,} of {max(budget, longest):,} tokens "
+            f"(longest conversation {longest:,})",
         ),
         ("optimizer steps", "unknown" if steps is None else f"{steps:,}"),
     )
@@ -129,6 +134,7 @@ def _plan_sft(resolved: Resolved, config: SFTConfig) -> Plan:
     if shape is not None:
         update = {
             **trained_bytes(shape),
+            **_cast_part(shape, config.model.dtype),
             "gradients": gradient_bytes(shape),
             "activations": activation_bytes(
                 shape, tokens, config.model.dtype, checkpointing=config.sft.gradient_checkpointing
@@ -146,6 +152,9 @@ def _plan_sft(resolved: Resolved, config: SFTConfig) -> Plan:
 def _plan_ppo(resolved: Resolved, config: PPOConfig) -> Plan:
     device, notes = planned_device(config.run), model_notes(config.model)
     shape = known_shape(config.model.path, notes)
+    rows = _count(config.data.train, config.data.limit)
+    if rows is not None:
+        check_enough_prompts(config.rollout.prompts_per_step, rows)
     critic_path = config.critic.path or config.model.path
     critic = known_shape(critic_path, notes) if config.uses_critic else None
     reference_path = config.reference.path or config.model.path
@@ -173,7 +182,7 @@ def _ppo_arithmetic(config: PPOConfig) -> tuple[tuple[str, str], ...]:
     longest = config.data.max_prompt_tokens + config.rollout.max_response_tokens
     per_epoch, epochs = config.mini_batches, config.algorithm.epochs
     budget = config.actor.micro_batch_tokens
-    micro = math.ceil(config.mini_batch_samples * longest / budget)
+    micro = most_micro_batches(config.mini_batch_samples, longest, budget)
     steps = per_epoch * epochs
     iterations = config.trainer.steps
     return (
@@ -186,7 +195,7 @@ def _ppo_arithmetic(config: PPOConfig) -> tuple[tuple[str, str], ...]:
         ("mini-batches", f"{per_epoch} of {config.mini_batch_samples:,} samples, {plural(epochs, 'epoch')}"),
         (
             "micro-batches",
-            f"at most {micro} of {budget:,} tokens for each (longest prompt + answer {longest:,} tokens)",
+            f"at most {micro:,} of {max(budget, longest):,} tokens for each (longest prompt + answer {longest:,})",
         ),
         ("optimizer steps", f"{steps} a step x {iterations:,} steps = {steps * iterations:,}"),
     )
@@ -197,28 +206,40 @@ def _ppo_phases(
 ) -> tuple[Phase, ...]:
     dtype = config.model.dtype
     longest = config.data.max_prompt_tokens + config.rollout.max_response_tokens
-    tokens = min(config.actor.micro_batch_tokens, config.mini_batch_samples * longest)
+    tokens = largest_micro_batch(config.mini_batch_samples, longest, config.actor.micro_batch_tokens)
+    log_prob_tokens = largest_micro_batch(config.samples_per_step, longest, config.actor.micro_batch_tokens)
     resident = {f"actor {name}": number for name, number in trained_bytes(shape).items()}
     if critic is not None:
         resident |= {f"critic {name}": number for name, number in trained_bytes(critic, value_head=True).items()}
     if reference is not None:
         resident["reference parameters"] = frozen_bytes(reference, dtype)
     resident["engine parameters"] = frozen_bytes(shape, dtype)
-    cached = min(config.samples_per_step * longest, kv_tokens(config.rollout.options))
+    rollout = rollout_bytes(
+        shape,
+        answers=config.samples_per_step,
+        prompt_tokens=config.data.max_prompt_tokens,
+        longest=longest,
+        dtype=dtype,
+        limits=engine_limits(config.rollout.engine, config.rollout.options, where="rollout.options"),
+    )
+    casts = _cast_part(shape, dtype)
+    forward = forward_bytes(shape, log_prob_tokens, dtype, logit_tokens=log_prob_tokens)
     phases = [
-        Phase("rollout", {**resident, "kv cache": kv_cache_bytes(shape, cached, dtype)}),
-        Phase("log-probs", {**resident, "forward": forward_bytes(shape, tokens, dtype)}),
+        Phase("rollout", {**resident, **rollout}),
+        Phase("log-probs", {**resident, **casts, "forward": forward}),
     ]
     if critic is not None:
-        critic_tokens = min(config.critic.micro_batch_tokens, config.mini_batch_samples * longest)
+        critic_tokens = largest_micro_batch(config.mini_batch_samples, longest, config.critic.micro_batch_tokens)
         checkpointing = config.critic.gradient_checkpointing
         update = {
+            **_cast_part(critic, dtype),
             "gradients": gradient_bytes(critic, value_head=True),
             "activations": activation_bytes(critic, critic_tokens, dtype, checkpointing=checkpointing),
         }
         phases.append(Phase("critic update", {**resident, **update}))
     checkpointing = config.actor.gradient_checkpointing
     update = {
+        **casts,
         "gradients": gradient_bytes(shape),
         "activations": activation_bytes(shape, tokens, dtype, checkpointing=checkpointing),
         "logits": logit_bytes(shape, tokens),
@@ -238,14 +259,15 @@ def _plan_generate(resolved: Resolved, config: GenerateConfig) -> Plan:
     )
     phases: tuple[Phase, ...] = ()
     if shape is not None:
-        answers = min(section.batch_prompts, rows or section.batch_prompts) * section.samples_per_prompt
-        longest = section.max_prompt_tokens + section.max_response_tokens
-        cached = min(answers * longest, kv_tokens(section.options))
-        parts = {
-            "engine parameters": frozen_bytes(shape, config.model.dtype),
-            "kv cache": kv_cache_bytes(shape, cached, config.model.dtype),
-        }
-        phases = (Phase("rollout", parts),)
+        rollout = rollout_bytes(
+            shape,
+            answers=min(section.batch_prompts, rows or section.batch_prompts) * section.samples_per_prompt,
+            prompt_tokens=section.max_prompt_tokens,
+            longest=section.max_prompt_tokens + section.max_response_tokens,
+            dtype=config.model.dtype,
+            limits=engine_limits(section.engine, section.options, where="generation.options"),
+        )
+        phases = (Phase("rollout", {"engine parameters": frozen_bytes(shape, config.model.dtype), **rollout}),)
     role = PlannedRole("rollout engine", device, section.engine, config.model.path, _parameters(shape))
     return Plan(
         "generate", section.output, device, _plugins(resolved, config.model), (role,), arithmetic,
@@ -287,10 +309,19 @@ def known_shape(path: str, notes: list[str]) -> ModelShape | None:
         return None
 
 
-def kv_tokens(options: dict[str, Any]) -> int:
-    """Tokens that the engine's KV cache may grow to."""
-    chosen = options.get("max_batch_tokens", DEFAULT_KV_TOKENS)
-    return chosen if isinstance(chosen, int) else DEFAULT_KV_TOKENS
+def engine_limits(name: str, options: Mapping[str, Any], *, where: str) -> EngineLimits:
+    """What the engine's own options, defaults included, say about its working memory."""
+    if is_reference(name):
+        return EngineLimits()
+    plugin = find_plugin(PluginKind.ROLLOUT_ENGINE, name)
+    options_class = read_options_class(plugin, read_spec(plugin))
+    chosen = None if options_class is None else validate_section(options_class, options, where=where)
+    return EngineLimits(getattr(chosen, "max_batch_tokens", None), getattr(chosen, "max_prefill_tokens", None))
+
+
+def _cast_part(shape: ModelShape, dtype: str) -> dict[str, int]:
+    """A row of the memory table in mixed precision, else nothing."""
+    return {} if dtype == "float32" else {f"weights in {dtype}": cast_bytes(shape, dtype)}
 
 
 def _plugins(resolved: Resolved, model: ModelSection | None = None) -> tuple[PlannedPlugin, ...]:

@@ -15,8 +15,8 @@ from rlkit.config.runs import PPOConfig
 from rlkit.data.chat import encode_prompts
 from rlkit.data.order import EpochOrder
 from rlkit.data.prompts import load_prompts
-from rlkit.errors import ConfigError, DataError
 from rlkit.pipelines.assembly import LocatedModel, fill_model, locate, model_role, prepare_process, write_model
+from rlkit.pipelines.batch_limits import check_context, check_enough_prompts
 from rlkit.pipelines.run_session import run_session, set_environment_guards
 from rlkit.pipelines.starting_point import already_finished, starting_point
 from rlkit.plugin import PluginKind
@@ -49,9 +49,14 @@ def run_ppo(resolved: Resolved) -> Path:
     scorer = build_scorer(config.reward)
     device = prepare_process(config.run)
     located = locate(config.model)
-    check_context(config, located)
+    check_context(
+        config.data.max_prompt_tokens,
+        config.rollout.max_response_tokens,
+        located.context_length,
+        keys=("data.max_prompt_tokens", "rollout.max_response_tokens"),
+    )
     train = load_prompt_data(config, located, config.data.train)
-    check_enough_prompts(config, len(train))
+    check_enough_prompts(config.rollout.prompts_per_step, len(train))
     validation = load_prompt_data(config, located, config.data.validation) if config.data.validation else None
     order = EpochOrder(len(train), seed=config.run.seed, shuffle=config.data.shuffle)
 
@@ -229,26 +234,6 @@ def load_prompt_data(config: PPOConfig, located: LocatedModel, paths: tuple[str,
     if encoded.dropped:
         LOGGER.warning("%d of %d prompts are too long and were dropped", encoded.dropped, len(prompts))
     return encoded.batch
-
-
-def check_context(config: PPOConfig, located: LocatedModel) -> None:
-    """Prompt and answer must fit the model's context together."""
-    prompt, response = config.data.max_prompt_tokens, config.rollout.max_response_tokens
-    if prompt + response > located.context_length:
-        raise ConfigError(
-            f"data.max_prompt_tokens {prompt} + rollout.max_response_tokens {response} exceed the model's context of "
-            f"{located.context_length} tokens; lower one of them"
-        )
-
-
-def check_enough_prompts(config: PPOConfig, prompts: int) -> None:
-    """One step never asks the same prompt twice: the answers would be the same, and one group would look like two."""
-    wanted = config.rollout.prompts_per_step
-    if wanted > prompts:
-        raise DataError(
-            f"rollout.prompts_per_step = {wanted}, but data.train has {prompts} prompts; "
-            f"set it to {prompts} or less, or raise rollout.samples_per_prompt instead"
-        )
 
 
 def reward_plugins(config: PPOConfig) -> list[LoadedPlugin]:

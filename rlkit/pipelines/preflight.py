@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlkit.errors import ConfigError, PluginError, PluginNotFoundError, RLKitError
+from rlkit.pipelines.batch_limits import check_context
 from rlkit.plugin.loader import check_api_version, find_plugin, missing_requirements, read_options_class, read_spec
 from rlkit.plugin.references import is_file_reference, is_reference
 from rlkit.plugin.requirements import check_required_plugins
@@ -84,6 +85,7 @@ def check_run(resolved: Resolved) -> None:
         *(partial(check_selection, selection) for selection in selections(resolved)),
         *(partial(check_data, paths) for paths in data_paths(resolved)),
         lambda: check_model(resolved),
+        lambda: check_context_length(resolved),
     ]
     faults: list[RLKitError] = []
     for check in checks:
@@ -164,3 +166,23 @@ def check_model(resolved: Resolved) -> None:
     others = [config.critic.path, config.reference.path] if resolved.kind == "ppo" else []
     for path in filter(None, [config.model.path, *others]):
         check_model_path(path)
+
+
+def check_context_length(resolved: Resolved) -> None:
+    """Raises `ConfigError` when the longest prompt and answer do not fit a local model's context together."""
+    from rlkit.models.locate import model_inside
+    from rlkit.models.shape import read_config_json, shape_of
+
+    config = resolved.config
+    if resolved.kind not in ("ppo", "generate") or not config.model.path:
+        return
+    folder = model_inside(Path(config.model.path).expanduser())
+    if folder is None:
+        return
+    prompt, answer = ("data", "rollout") if resolved.kind == "ppo" else ("generation", "generation")
+    check_context(
+        getattr(config, prompt).max_prompt_tokens,
+        getattr(config, answer).max_response_tokens,
+        shape_of(read_config_json(folder), str(folder)).context_length,
+        keys=(f"{prompt}.max_prompt_tokens", f"{answer}.max_response_tokens"),
+    )

@@ -58,27 +58,30 @@ class HookRelay:
         try:
             # A class is constructed without arguments, anything else is taken as it is.
             hook = plugin.target() if inspect.isclass(plugin.target) else plugin.target
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BrokenPluginError(f"hook '{name}' from {origin}: {describe_error(error)}") from error
         self.add(name, hook, origin=origin)
 
     def add(self, name: str, hook: object, *, origin: str = "") -> None:
         """Register an object whose methods are marked with `hookimpl`; `origin` is named when it fails.
 
-        Raises `BrokenPluginError` for a method that is marked but is no event, or has wrong parameters.
+        Raises `BrokenPluginError` for a marked method that is no event, could not be called, or has wrong parameters.
         """
         title = f"hook '{name}' from {origin}" if origin else f"hook '{name}'"
         self._origins[name] = origin
-        for attribute in dir(hook):
-            if getattr(getattr(hook, attribute, None), "rlkit_impl", None) is None or attribute in HOOK_NAMES:
-                continue
-            near = get_close_matches(attribute, HOOK_NAMES, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else f"events: {', '.join(HOOK_NAMES)}"
-            raise BrokenPluginError(f"{title} listens to '{attribute}', which is no event; {hint}")
         try:
+            for attribute in dir(hook):
+                _check_listener(title, attribute, getattr(hook, attribute, None))
             self._manager.register(hook, name=name)
-        except (pluggy.PluginValidationError, ValueError) as error:
+        except BrokenPluginError:
+            raise
+        except Exception as error:  # whatever a property of the hook raises, besides pluggy's own complaints
             raise BrokenPluginError(f"{title}: {describe_error(error)}") from error
+
+    @property
+    def heard_events(self) -> tuple[str, ...]:
+        """Events that at least one hook listens to."""
+        return tuple(event for event in HOOK_NAMES if getattr(self._manager.hook, event).get_hookimpls())
 
     def __getattr__(self, event: str) -> Callable[..., None]:
         if event not in HOOK_NAMES:
@@ -94,13 +97,31 @@ class HookRelay:
             chosen = {key: arguments[key] for key in implementation.argnames}
             try:
                 implementation.function(**chosen)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 origin = self._origins[name]
                 self._report(name, f"{event}{f' of {origin}' if origin else ''} raised {describe_error(error)}")
 
     def _report(self, name: str, cause: str) -> None:
         self.failures[name] = cause
         print(f"warning: hook '{name}' is switched off for this run: {cause}", file=sys.stderr, flush=True)
+
+
+def _check_listener(title: str, attribute: str, method: object) -> None:
+    """Raises `BrokenPluginError` for a marked method that would never be heard of."""
+    marks = getattr(method, "rlkit_impl", None)
+    if not isinstance(marks, dict):
+        return
+    event = marks.get("specname") or attribute
+    if event not in HOOK_NAMES:
+        near = get_close_matches(event, HOOK_NAMES, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"events: {', '.join(HOOK_NAMES)}"
+        raise BrokenPluginError(f"{title} listens to '{event}', which is no event; {hint}")
+    if inspect.iscoroutinefunction(method):
+        raise BrokenPluginError(
+            f"{title}: '{attribute}' is async; make it a plain method (it may use asyncio.run inside)"
+        )
+    if marks.get("wrapper") or marks.get("hookwrapper"):
+        raise BrokenPluginError(f"{title}: '{attribute}' is a wrapper; events have no results to wrap")
 
 
 def _always_on(relay: HookRelay) -> list[str]:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MAX_ANSWERS = 600
-"""Answers shown on the page, spread evenly over steps and rows."""
-MAX_ANSWER_STEPS = 40
+MAX_ANSWERS = 1_000
+"""Answers carried by the page, spread evenly over steps."""
+MAX_ANSWER_STEPS = 25
+EXTREMES = 3
+"""Best and worst answers of a step that are always among them, so many of each."""
 MAX_TEXT = 6_000
 """Characters of a question or an answer; the middle of a longer one is left out."""
 MAX_COLUMNS = 160
 """Steps in the picture of the distribution."""
-BINS = 16
+MAX_BINS = 16
 MAX_LEVELS = 12
 """Up to so many different rewards, each has a row of its own in the picture; more are put into bins."""
 
@@ -38,17 +41,20 @@ class Distribution:
 
 
 def rollout_files(folder: Path) -> list[tuple[int, Path]]:
-    """The parquet files of a run's `rollouts/`, by step."""
+    """The readable parquet files of a run's `rollouts/`, by step; one that a crash has spoilt is passed over."""
     found = []
     for path in folder.glob("step_*.parquet"):
         number = path.stem.removeprefix("step_")
-        if number.isdigit():
+        if number.isdigit() and _is_readable(path):
             found.append((int(number), path))
     return sorted(found)
 
 
 def read_answers(files: Sequence[tuple[int, Path]]) -> list[dict[str, Any]]:
-    """At most MAX_ANSWERS answers as plain values, in the order of steps; the first and the last step are among them."""
+    """At most MAX_ANSWERS answers as plain values, in the order of steps; the first and the last step are among them.
+
+    Each step gives all answers to some of its prompts, and its best and worst ones.
+    """
     if not files:
         return []
     chosen = _evenly(files, MAX_ANSWER_STEPS)
@@ -58,20 +64,28 @@ def read_answers(files: Sequence[tuple[int, Path]]) -> list[dict[str, Any]]:
 
 def read_distribution(files: Sequence[tuple[int, Path]]) -> Distribution | None:
     """How the rewards of each step are distributed; None without rollouts."""
-    scores = [(step, _column(path, "score")) for step, path in _evenly(files, MAX_COLUMNS)]
-    scores = [(step, values) for step, values in scores if values]
-    if not scores:
+    columns = [(step, _scores(path)) for step, path in _evenly(files, MAX_COLUMNS)]
+    columns = [(step, values) for step, values in columns if values]
+    if not columns:
         return None
-    levels = sorted({value for _, values in scores for value in values})
+    levels = sorted({value for _, values in columns for value in values})
     if len(levels) <= MAX_LEVELS:
         edges, labels = levels[1:], tuple(f"{level:.4g}" for level in levels)
     else:
-        width = (levels[-1] - levels[0]) / BINS
-        edges = [levels[0] + width * position for position in range(1, BINS)]
-        bounds = [levels[0], *edges, levels[-1]]
-        labels = tuple(f"{a:.3g} to {b:.3g}" for a, b in itertools.pairwise(bounds))
-    columns = [_shares(values, edges) for _, values in scores]
-    return Distribution(tuple(step for step, _ in scores), labels, tuple(zip(*columns, strict=True)))
+        bounds = round_bounds(levels[0], levels[-1])
+        edges, labels = bounds[1:-1], tuple(f"{a:.4g} to {b:.4g}" for a, b in itertools.pairwise(bounds))
+    shares = [_shares(values, edges) for _, values in columns]
+    return Distribution(tuple(step for step, _ in columns), labels, tuple(zip(*shares, strict=True)))
+
+
+def round_bounds(low: float, high: float) -> list[float]:
+    """Bounds of at most MAX_BINS equal bins that hold everything from `low` to `high` (apart) and begin and end at round numbers."""
+    power = 10.0 ** math.floor(math.log10((high - low) / MAX_BINS))
+    for width in (factor * power for factor in (1, 2, 2.5, 5, 10, 20)):
+        first, last = math.floor(low / width), math.ceil(high / width)
+        if last - first <= MAX_BINS:
+            break
+    return [round(position * width, 12) for position in range(first, last + 1)]
 
 
 def _shares(values: Sequence[float], edges: Sequence[float]) -> list[float]:
@@ -87,11 +101,33 @@ def _answers_of(step: int, path: Path, count: int) -> list[dict[str, Any]]:
     file = parquet.ParquetFile(path)
     present = set(file.schema_arrow.names)
     table = file.read(columns=[name for name in ANSWER_COLUMNS if name in present])
+    groups = table["group_id"].to_pylist() if "group_id" in present else list(range(table.num_rows))
+    scores = table["score"].to_pylist() if "score" in present else []
     lengths = _row_lengths(file, "response_ids") if "response_ids" in present else []
-    return [
-        _answer(step, table.slice(row, 1).to_pylist()[0], lengths[row] if lengths else None)
-        for row in _evenly(range(table.num_rows), count)
-    ]
+    rows = choose_rows(groups, scores, count)
+    answers = table.take(rows).to_pylist()
+    return [_answer(step, answer, lengths[row] if lengths else None) for row, answer in zip(rows, answers, strict=True)]
+
+
+def choose_rows(groups: Sequence[int | None], scores: Sequence[float | None], count: int) -> list[int]:
+    """At most `count` rows in order: the EXTREMES best and worst ones, then whole groups, spread evenly.
+
+    groups  each row's group (the answers to one prompt); scores may be empty, and a score may be missing
+    """
+    if len(groups) <= count:
+        return list(range(len(groups)))
+    known = [(score, row) for row, score in enumerate(scores) if score is not None]
+    extremes = min(EXTREMES, count // 4)
+    ranked = [row for _, row in sorted(known)]
+    chosen = {*ranked[:extremes], *(ranked[-extremes:] if extremes else ())}
+    members: dict[int | None, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    typical = len(groups) / max(1, len(members))
+    room = count - len(chosen)
+    for group in _evenly(list(members.values()), max(1, int(room / max(typical, 1.0)))):
+        chosen |= set(group[: count - len(chosen)])
+    return sorted(chosen)
 
 
 def _answer(step: int, row: dict[str, Any], tokens: int | None) -> dict[str, Any]:
@@ -103,12 +139,16 @@ def _answer(step: int, row: dict[str, Any], tokens: int | None) -> dict[str, Any
         "question": _shortened(row.get("question") or ""),
         "answer": _shortened(row.get("response") or ""),
         "reference": _shortened(_reference_text(row.get("reference"))),
-        "score": row.get("score"),
+        "score": _finite(row.get("score")),
         "parts": _parts(row.get("parts")),
         "finish": row.get("finish_reason") or "",
         "tokens": tokens,
         "error": row.get("error"),
     }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _reference_text(encoded: str | None) -> str:
@@ -128,7 +168,9 @@ def _parts(encoded: str | None) -> dict[str, float]:
         parts = json.loads(encoded or "{}")
     except ValueError:
         return {}
-    return parts if isinstance(parts, dict) else {}
+    if not isinstance(parts, dict):
+        return {}
+    return {name: value for name, value in parts.items() if isinstance(value, int | float) and math.isfinite(value)}
 
 
 def _shortened(text: str) -> str:
@@ -138,10 +180,24 @@ def _shortened(text: str) -> str:
     return f"{text[:half]}\n[... {len(text) - MAX_TEXT} characters left out ...]\n{text[-half:]}"
 
 
-def _column(path: Path, name: str) -> list[float]:
+def _is_readable(path: Path) -> bool:
+    import pyarrow as pa
     from pyarrow import parquet
 
-    return [value for value in parquet.read_table(path, columns=[name])[name].to_pylist() if value is not None]
+    try:
+        parquet.read_metadata(path)
+    except (OSError, pa.ArrowException):
+        return False
+    return True
+
+
+def _scores(path: Path) -> list[float]:
+    from pyarrow import parquet
+
+    if "score" not in parquet.read_schema(path).names:
+        return []
+    values = parquet.read_table(path, columns=["score"])["score"].to_pylist()
+    return [value for value in values if value is not None and math.isfinite(value)]
 
 
 def _row_lengths(file: Any, name: str) -> list[int]:

@@ -28,7 +28,7 @@ PLANS = (
     Plan(
         "learning",
         "Answer length",
-        "tokens",
+        "over the answers of a step",
         "tokens",
         {"response/length_mean": "mean", "response/length_max": "longest"},
     ),
@@ -39,6 +39,7 @@ PLANS = (
         "share",
         {"response/truncated_fraction": "cut off"},
     ),
+    Plan("learning", "Unjudged answers", "the reward failed on them", "", {"reward/errors": "answers"}),
     Plan(
         "stability",
         "KL divergence",
@@ -76,7 +77,7 @@ PLANS = (
     Plan(
         "stability",
         "Critic",
-        "share of the returns' variance that it explains; 1 is perfect",
+        "share of the returns' variance explained",
         "",
         {"critic/explained_variance": "explained"},
     ),
@@ -104,7 +105,7 @@ PLANS = (
     Plan(
         "speed",
         "Throughput",
-        "tokens a second",
+        "how fast tokens are made, or learned from",
         "tokens/s",
         {"rollout/tokens_per_s": "rollouts", "throughput/tokens_per_s": "training"},
     ),
@@ -121,7 +122,7 @@ PLANS = (
     ),
 )
 
-ONLY_WHEN_IT_HAPPENED = frozenset({"Skipped updates"})
+ONLY_WHEN_IT_HAPPENED = frozenset({"Skipped updates", "Unjudged answers"})
 """Charts that are left out while all of their values are zero."""
 
 IN_OTHER_CHARTS = ("reward/", "time/", "sft/epoch", "rollout/policy_version")

@@ -139,7 +139,7 @@ def _reward_chart(rows: Sequence[MetricRow]) -> Chart | None:
     note = "mean over the answers of a step"
     if any("reward/std" in row.values for row in rows) and not all(_is_right_or_wrong(row) for row in rows):
         series = replace(series, low=bound(-1), high=bound(+1))
-        note += ", with one standard deviation"
+        note = "mean of a step's answers, one standard deviation around"
     return Chart("learning", "Reward", note, "", (_thinned(series),))
 
 
@@ -157,14 +157,24 @@ def _parts_chart(rows: Sequence[MetricRow]) -> Chart | None:
     return Chart("learning", "Reward parts", "mean of each part", "", series) if len(series) > 1 else None
 
 
+def stage_totals(rows: Sequence[MetricRow]) -> list[tuple[str, float]]:
+    """Seconds of each stage over all steps, the longest first; what no stage accounts for is called other."""
+    return [(series.name, math.fsum(value or 0.0 for value in series.values)) for series in _stages(rows)]
+
+
 def _stages_chart(rows: Sequence[MetricRow]) -> Chart | None:
-    """Seconds of each stage on one another; what no stage accounts for is called other."""
+    series = tuple(_thinned(item) for item in _stages(rows))
+    return Chart("speed", "Time by stage", "of each step", "s", series, kind="stack") if series else None
+
+
+def _stages(rows: Sequence[MetricRow]) -> list[Series]:
+    """Each stage's seconds by step, the longest stage first, and the rest of the step where there is any to speak of."""
     names = sorted(
         {name for row in rows for name in row.values if name.startswith("time/") and name != "time/step_s"},
         key=lambda name: -sum(row.values.get(name, 0.0) for row in rows),
     )
     if not names:
-        return None
+        return []
     steps = tuple(row.step for row in rows)
     series = [Series(_stage_name(name), steps, tuple(row.values.get(name, 0.0) for row in rows)) for name in names]
     rest = [
@@ -172,7 +182,7 @@ def _stages_chart(rows: Sequence[MetricRow]) -> Chart | None:
     ]
     if sum(rest) > 0.01 * sum(row.values.get("time/step_s", 0.0) for row in rows):
         series.append(Series("other", steps, tuple(rest)))
-    return Chart("speed", "Time by stage", "of each step", "s", tuple(_thinned(item) for item in series), kind="stack")
+    return series
 
 
 def _stage_name(metric: str) -> str:

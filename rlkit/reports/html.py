@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
 from collections.abc import Mapping
@@ -11,35 +13,41 @@ from pathlib import Path
 from typing import Any
 
 from rlkit.reports.answers import read_answers, read_distribution, rollout_files
-from rlkit.reports.charts import build_charts
+from rlkit.reports.charts import build_charts, stage_totals
 from rlkit.reports.run_data import RunData, read_run
 from rlkit.reports.tiles import build_tiles
+from rlkit.tracking.output_file import check_writable
 from rlkit.tracking.run_folder import RunFolder, write_atomically
 
-SCRIPTS = ("format.js", "charts.js", "heatmap.js", "answers.js", "page.js")
+SCRIPTS = ("format.js", "scales.js", "charts.js", "heatmap.js", "answers.js", "page.js")
 REPORT_NAME = "report.html"
 
 
 def write_report(run_folder: Path) -> Path:
-    """Write `report.html` into the run's folder and return its path. Raises `DataError` when the folder holds no run."""
+    """Write `report.html` into the run's folder and return its path. Raises `DataError` when the folder holds no run, `ConfigError` when it cannot be written to."""
     path = run_folder / REPORT_NAME
-    write_atomically(path, render_report(read_run(run_folder)))
+    page = render_report(read_run(run_folder))
+    check_writable(path, remedy="make the run's folder writable, or copy it")
+    write_atomically(path, page)
     return path
 
 
 def render_report(data: RunData) -> str:
-    """The whole page."""
+    """The whole page. Its policy forbids everything but its own script, whatever an answer holds."""
     # "<" would let an answer that holds "</script>" end the data.
     payload = json.dumps(page_content(data), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
-    page = _asset("page.html")
+    script = "\n".join(['"use strict";', *map(_asset, SCRIPTS)])
     filled = {
         "TITLE": html.escape(f"{data.run.get('name', data.folder.name)} - rlkit report"),
         "STYLE": _asset("report.css"),
-        "SCRIPT": "\n".join(_asset(name) for name in SCRIPTS),
+        "SCRIPT": script,
+        "SCRIPT_HASH": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "DATA": payload,
     }
-    parts = page.split("@@")
-    return "".join(filled[part] if position % 2 else part for position, part in enumerate(parts))
+    parts = _asset("page.html").split("@@")
+    page = "".join(filled[part] if position % 2 else part for position, part in enumerate(parts))
+    # Half of a surrogate pair, as a badly decoded answer may hold, has no UTF-8.
+    return page.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def page_content(data: RunData) -> dict[str, Any]:
@@ -50,6 +58,7 @@ def page_content(data: RunData) -> dict[str, Any]:
         "run": _header(data),
         "tiles": [tile.as_json() for tile in build_tiles(data)],
         "charts": [chart.as_json() for chart in build_charts(data)],
+        "stages": [{"name": name, "seconds": round(seconds, 6)} for name, seconds in stage_totals(data.steps)],
         "distribution": None if distribution is None else distribution.as_json(),
         "answers": read_answers(files),
         "config": _config_rows(data),
@@ -59,11 +68,13 @@ def page_content(data: RunData) -> dict[str, Any]:
 def _header(data: RunData) -> dict[str, Any]:
     run = data.run
     config = data.config
+    status = run.get("status", "")
     return {
         "name": run.get("name", data.folder.name),
         "kind": run.get("kind", ""),
-        "status": run.get("status", ""),
-        "error": run.get("error", ""),
+        "status": status,
+        # run.json keeps the error of an attempt that a later one has made good.
+        "error": run.get("error", "") if status == "failed" else "",
         "started": run.get("started", ""),
         "ended": run.get("ended", ""),
         "duration_s": _duration_s(run),
@@ -81,6 +92,8 @@ def _header(data: RunData) -> dict[str, Any]:
 def _duration_s(run: Mapping[str, Any]) -> float | None:
     """From the start (of the last resumption, when there was one) to the end."""
     started = (run.get("resumed") or [run.get("started")])[-1]
+    if run.get("status") == "running":
+        return None
     try:
         return (datetime.fromisoformat(run["ended"]) - datetime.fromisoformat(started)).total_seconds()
     except (KeyError, TypeError, ValueError):

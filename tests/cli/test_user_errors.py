@@ -55,10 +55,14 @@ def run(folder: Path, *arguments: str, light: bool) -> tuple[int, list[str]]:
     return done.returncode, [line for line in done.stderr.splitlines() if line.startswith(("error:", "Error:"))]
 
 
-PPO = ("train", "ppo", "--model", "model", "--data", "prompts.jsonl", "--reward", "exact_match")
-SMALL = ("--set", "rollout.prompts_per_step=4", "--set", "data.max_prompt_tokens=32", "--set")
+PPO = (
+    *("train", "ppo", "--model", "model", "--data", "prompts.jsonl", "--reward", "exact_match"),
+    *("--set", "data.max_prompt_tokens=32", "--set", "rollout.max_response_tokens=8"),
+)
+SMALL = (*PPO, "--set", "rollout.prompts_per_step=4")
+TOO_MANY = (*PPO, "--set", "rollout.prompts_per_step=17")
 
-EMPTY = ("train", "ppo", "--model", "model", "--data", "empty.jsonl", "--reward", "exact_match")
+EMPTY = tuple("empty.jsonl" if part == "prompts.jsonl" else part for part in PPO)
 
 AT_CONFIG_TIME = [
     ((*PPO, "--lr", "-1"), 2, "actor.lr = -1.0 (--lr): must be greater than 0"),
@@ -77,10 +81,18 @@ AT_CONFIG_TIME = [
     ((*PPO, "--model", "empty-folder"), 4, "has no config.json"),
     ((*PPO, "--model", "./nowhere"), 4, "model folder './nowhere' does not exist"),
     ((*PPO, "--set", "run.required_plugins=['rlkit-hf>=99']"), 3, "rlkit-hf>=99 (installed: "),
+    ((*PPO, "--set", "rollout.max_response_tokens=200"), 2, "exceed the model's context of 128 tokens"),
+    (("generate", "--model", "model", "--data", "prompts.jsonl"), 2, "exceed the model's context of 128 tokens"),
+    ((*TOO_MANY, "--dry-run"), 4, "rollout.prompts_per_step = 17, but data.train has 16 prompts"),
+    ((*EMPTY, "--dry-run"), 4, "data.train has no rows: the data set is empty"),
     (("train", "ppo"), 2, "model.path is missing: give a model folder or Hub id with --model"),
     (("train", "ppo", "broken.toml"), 2, "project file broken.toml cannot be read"),
     (("train", "ppo", "none.toml"), 2, "project file none.toml does not exist"),
-    (("generate", "--model", "model"), 2, "generation.prompts is missing"),
+    (
+        ("generate", "--model", "model", "--set", "generation.max_prompt_tokens=32", "--max-tokens", "8"),
+        2,
+        "generation.prompts is missing",
+    ),
     (("eval",), 2, "evaluation.completions is missing"),
     (("eval", "a.toml", "b.toml"), 2, "2 project files are given"),
     (("trian",), 2, "unknown command 'trian'; did you mean 'train'?"),
@@ -104,21 +116,15 @@ def test_a_mistake_is_told_before_anything_heavy_loads(project, arguments, code,
 
 
 LATER = [
-    ((*EMPTY, *SMALL, "rollout.max_response_tokens=8"), 4, "empty.jsonl: the data set is empty"),
-    ((*PPO, *SMALL, "rollout.max_response_tokens=8", "--data", "torn.jsonl"), 4, "torn.jsonl"),
-    ((*PPO, *SMALL, "rollout.max_response_tokens=8", "--data", "wordless.jsonl"), 4, "wordless.jsonl"),
-    ((*PPO, *SMALL, "rollout.max_response_tokens=200"), 2, "exceed the model's context of 128 tokens"),
-    ((*PPO, *SMALL, "rollout.max_response_tokens=8", "--data", "long.jsonl"), 4, "data.max_prompt_tokens"),
-    (
-        (*PPO, "--set", "data.max_prompt_tokens=32", "--set", "rollout.max_response_tokens=8"),
-        4,
-        "rollout.prompts_per_step = 64, but data.train has 16 prompts",
-    ),
+    (EMPTY, 4, "empty.jsonl: the data set is empty"),
+    ((*SMALL, "--data", "torn.jsonl"), 4, "torn.jsonl"),
+    ((*SMALL, "--data", "wordless.jsonl"), 4, "wordless.jsonl"),
+    ((*SMALL, "--data", "long.jsonl"), 4, "data.max_prompt_tokens"),
+    (TOO_MANY, 4, "rollout.prompts_per_step = 17, but data.train has 16 prompts"),
     ((*PPO, "--reward", "raises.py:score"), 3, "RuntimeError: no licence"),
     ((*PPO, "--reward", "reward.py:scores"), 3, "reward.py has no 'scores'"),
     (("sft", "--model", "model", "--data", "chats.jsonl", "--set", "data.max_length=4"), 4, "data.max_length"),
     (("sft", "--model", "model", "--data", "empty.jsonl"), 4, "the data set is empty"),
-    (("generate", "--model", "model", "--data", "prompts.jsonl"), 2, "exceed the model's context of 128 tokens"),
     (("eval", "prompts.jsonl"), 4, "prompts.jsonl, line 1 is not a row of completions"),
     (("models", "create", "model", "--family", "qwen3"), 4, "exists and is not empty"),
     (("models", "create", "new", "--family", "qwem3"), 3, "Did you mean 'qwen3'?"),

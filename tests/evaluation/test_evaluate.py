@@ -61,7 +61,7 @@ def test_answers_that_cannot_be_judged_are_counted_and_said(
     result = evaluate(write_completions("a.jsonl", {0: ["boom"], 2: ["1"]}))
     assert result.files[0].overall.errors == 1
     assert result.files[0].overall.score.mean == 0.5
-    assert "1 answers could not be judged" in result.warnings[0]
+    assert "1 answer could not be judged" in result.warnings[0]
 
 
 def test_a_second_file_is_compared_on_the_prompts_in_common(

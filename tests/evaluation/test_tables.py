@@ -19,10 +19,10 @@ def test_shares_are_in_percent_with_their_interval(scorer: Scorer, write_complet
     result = evaluate_files([path], scorer, functions=["exact"], settings=SETTINGS)
     lines = plain_text(result_tables(result)[0]).splitlines()
     assert lines[0] == f"{path} (m)"
-    assert lines[1].split("  ")[1] == "data source"
-    assert lines[2].split() == ["all", "4", "1", "50.0", "%", "15.0", "%", "to", "85.0", "%", "3", "25.0", "%"]
-    assert [line.split()[0] for line in lines[3:]] == ["even", "odd"]
-    assert len({len(line) for line in lines[1:]}) == 1, "columns are not aligned"
+    assert lines[2].split("  ")[1] == "data source"
+    assert lines[4].split() == ["all", "4", "50.0", "%", "15.0", "to", "85.0", "%", "3", "25.0", "%"]
+    assert [line.split()[0] for line in lines[5:]] == ["even", "odd"]
+    assert len({len(line) for line in lines[2:]}) == 1, "columns are not aligned"
     assert conclusions(result) == []
 
 
@@ -64,3 +64,25 @@ def test_other_scores_are_plain_numbers_with_their_parts(write_completions: Writ
     text = plain_text(result_tables(result)[0])
     assert "0.7778" in text
     assert text.splitlines()[-1] == "  parts: length 0.7778, length/characters 2.333"
+
+
+def test_a_table_that_is_too_wide_stands_upright(scorer: Scorer, write_completions: Write) -> None:
+    path = write_completions("a.jsonl", {row: ["1", "0", "1", "0"] for row in range(4)})
+    table = result_tables(evaluate_files([path], scorer, functions=["exact"], settings=SETTINGS))[0]
+    lying, upright = plain_text(table).splitlines()[2:], plain_text(table, width=80).splitlines()[2:]
+    assert max(map(len, lying)) > 80
+    assert max(map(len, upright)) <= 80
+    assert [line.split()[0] for line in upright if "@" in line] == ["mean@4", "pass@2", "pass@4", "maj@4"]
+    assert plain_text(table, width=10) == plain_text(table), "what fits nowhere is left as it is"
+
+
+def test_prompts_are_a_column_only_where_comparisons_differ_in_them(scorer: Scorer, write_completions: Write) -> None:
+    first = write_completions("a.jsonl", {row: ["1"] for row in range(6)})
+    second = write_completions("b.jsonl", {row: ["0"] for row in range(6)})
+    third = write_completions("c.jsonl", {row: ["0"] for row in range(4)})
+
+    def header(*paths: str) -> tuple[str, ...]:
+        return result_tables(evaluate_files(paths, scorer, functions=["exact"], settings=SETTINGS))[-1].header
+
+    assert "prompts" not in header(first, second)
+    assert "prompts" in header(first, second, third)

@@ -8,11 +8,14 @@ import torch
 from rlkit.models.packed import PackedLayout, packed_forward, use_packed_attention
 from rlkit.models.shape import read_shape, shape_of
 from rlkit.pipelines.memory import (
+    EngineLimits,
     activation_bytes,
+    cast_bytes,
     frozen_bytes,
     gradient_bytes,
     kv_cache_bytes,
     logit_bytes,
+    rollout_bytes,
     trained_bytes,
     value_model_parameters,
     write_bytes,
@@ -57,7 +60,8 @@ def test_logits_never_grow_beyond_a_chunk():
 def test_checkpointing_keeps_one_layer_and_the_inputs():
     plain = activation_bytes(QWEN3_06B, 8192, "bfloat16", checkpointing=False)
     saved = activation_bytes(QWEN3_06B, 8192, "bfloat16", checkpointing=True)
-    assert saved == plain // 28 + 28 * 8192 * 1024 * 2
+    # The inputs are the residual stream, which mixed precision leaves in float32.
+    assert saved == plain // 28 + 28 * 8192 * 1024 * 4
 
 
 def test_an_untied_value_model_loses_its_head():
@@ -74,11 +78,40 @@ def test_parameters_are_those_that_torch_holds():
     assert frozen_bytes(shape, "float32") == sum(p.numel() * p.element_size() for p in model.parameters())
 
 
+def test_mixed_precision_keeps_copies_of_the_weights():
+    assert cast_bytes(QWEN3_06B, "float32") == 0
+    assert cast_bytes(QWEN3_06B, "bfloat16") == 2 * QWEN3_06B.num_parameters
+
+
+def test_rollouts_by_hand():
+    limits = EngineLimits(cache_tokens=8_000, prefill_tokens=1_500)
+    parts = rollout_bytes(QWEN3_06B, answers=100, prompt_tokens=500, longest=800, dtype="bfloat16", limits=limits)
+    # 10 answers of 800 tokens fill the cache; of their prompts 1,500 tokens go in at once, and each wants one logit row.
+    assert parts["kv cache"] == 1.25 * 8_000 * 114_688
+    widest = max(2 * 3072, 3 * 16 * 128) + 3 * 1024
+    assert parts["prefill"] == 1_500 * widest * 2 + logit_bytes(QWEN3_06B, 10)
+
+
+def test_an_engine_that_names_no_limits_takes_all_answers_at_once():
+    parts = rollout_bytes(
+        QWEN3_06B, answers=100, prompt_tokens=500, longest=800, dtype="bfloat16", limits=EngineLimits()
+    )
+    assert parts["kv cache"] == 1.25 * 80_000 * 114_688
+
+
+def test_an_answer_longer_than_the_cache_still_gets_room():
+    parts = rollout_bytes(
+        QWEN3_06B, answers=4, prompt_tokens=500, longest=800, dtype="bfloat16", limits=EngineLimits(100, 100)
+    )
+    assert parts["kv cache"] == 1.25 * 800 * 114_688
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("lengths", [[64] * 16, [100, 30, 70, 200, 624]])
 @pytest.mark.parametrize(
     ("hidden", "mlp", "heads", "kv_heads", "head_dim"), [(256, 768, 8, 4, 32), (128, 256, 4, 4, 32)]
 )
-def test_activations_are_what_autograd_keeps(lengths, hidden, mlp, heads, kv_heads, head_dim):
+def test_activations_are_what_autograd_keeps(dtype, lengths, hidden, mlp, heads, kv_heads, head_dim):
     """Counts the bytes of everything that the backward pass of a packed forward pass saves, each storage once."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -105,10 +138,14 @@ def test_activations_are_what_autograd_keeps(lengths, hidden, mlp, heads, kv_hea
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+    mixed = torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bfloat16")
+    with mixed, torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         token_ids = torch.randint(100, (sum(lengths),))
         output = packed_forward(model.get_decoder(), token_ids, PackedLayout.of(lengths, "cpu"))
-    estimate = activation_bytes(shape_of(config.to_dict(), "test"), sum(lengths), "float32", checkpointing=False)
+    shape = shape_of(config.to_dict(), "test")
+    # The decoder alone: no head, and embeddings are looked up without a copy.
+    casts = cast_bytes(shape, dtype) * (1 - 100 * hidden / shape.num_parameters)
+    estimate = activation_bytes(shape, sum(lengths), dtype, checkpointing=False) + casts
     assert output.requires_grad
     assert estimate == pytest.approx(sum(kept.values()), rel=0.1)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rlkit.config.load import load_config
+from rlkit.errors import DataError
 from rlkit.pipelines.plan import build_plan
 from rlkit.pipelines.plan_render import render_plan
 from rlkit.testing.tiny_model import write_tiny_model
@@ -57,6 +58,59 @@ def test_ppo_arithmetic_from_prompts_to_optimizer_steps(project):
     assert arithmetic["mini-batches"] == "4 of 32 samples, 3 epochs"
     assert arithmetic["micro-batches"].startswith("at most 4 of 1,000 tokens")
     assert arithmetic["optimizer steps"] == "12 a step x 10 steps = 120"
+
+
+def test_micro_batches_hold_whole_rows_only(project):
+    lengths = ("data.max_prompt_tokens=60", "rollout.max_response_tokens=40")
+    batch = ("rollout.prompts_per_step=4", "rollout.samples_per_prompt=8")
+
+    def micro_batches(budget):
+        arithmetic = dict(plan(project, "ppo", *lengths, *batch, f"actor.micro_batch_tokens={budget}").arithmetic)
+        return arithmetic["micro-batches"]
+
+    # 3 rows of 100 fit into 399, so 32 rows take 11 micro-batches, not ceil(3200 / 399) = 9.
+    assert micro_batches(399).startswith("at most 11 of 399 tokens")
+    assert micro_batches(50).startswith("at most 32 of 100 tokens")
+
+
+def test_a_longest_row_beyond_the_budget_needs_its_memory(project):
+    lengths = ("data.max_prompt_tokens=60", "rollout.max_response_tokens=40")
+
+    def activations(budget):
+        phases = {
+            phase.name: phase.parts
+            for phase in plan(project, "ppo", *lengths, f"actor.micro_batch_tokens={budget}").phases
+        }
+        return phases["actor update"]["activations"]
+
+    assert activations(10) == activations(100) < activations(200)
+
+
+def test_more_prompts_a_step_than_there_are_is_refused(project):
+    with pytest.raises(DataError, match=r"rollout\.prompts_per_step = 101, but data\.train has 100 prompts"):
+        plan(project, "ppo", "rollout.prompts_per_step=101")
+    with pytest.raises(DataError, match="has 20 prompts"):
+        plan(project, "ppo", "data.limit=20")
+
+
+def test_mixed_precision_shows_its_copies_of_the_weights(project):
+    phases = {phase.name: phase.parts for phase in plan(project, "ppo", "model.dtype=bfloat16").phases}
+    assert phases["actor update"]["weights in bfloat16"] * 2 == phases["actor update"]["actor parameters"]
+    assert "weights in bfloat16" not in phases["rollout"]
+    assert not any("weights in" in name for phase in plan(project, "sft").phases for name in phase.parts)
+
+
+def test_the_engine_s_own_options_bound_its_cache(project):
+    def cache(*assignments):
+        return plan(project, "ppo", *assignments).phases[0].parts["kv cache"]
+
+    assert cache("rollout.options.max_batch_tokens=2000") < cache() / 50
+    assert cache("rollout.samples_per_prompt=2") == cache("rollout.samples_per_prompt=1") * 2
+
+
+def test_sft_never_counts_on_more_than_the_model_s_context(project):
+    arithmetic = dict(plan(project, "sft", "data.max_length=4096").arithmetic)
+    assert "longest conversation 128" in arithmetic["micro-batches"]
 
 
 def test_roles_are_exactly_those_that_the_algorithm_asks_for(project):
@@ -121,6 +175,7 @@ def test_a_dry_run_loads_nothing_heavy_and_writes_nothing(project):
     )
     before = sorted(project.rglob("*"))
     arguments = ["train", "ppo", "--model", "model", "--data", "prompts.jsonl", "--reward", "exact_match"]
+    arguments += ["--set", "data.max_prompt_tokens=32", "--set", "rollout.max_response_tokens=32"]
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments, "--dry-run", "--json"],
         cwd=project,

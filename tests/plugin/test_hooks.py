@@ -97,6 +97,41 @@ class TestCalling:
         relay.step_finished(run=run, step=1, metrics={})
         assert len(recorder.heard) == 1
 
+    def test_a_hook_that_exits_is_switched_off_like_one_that_raises(self, run, capsys):
+        class Exits:
+            @hookimpl
+            def step_finished(self, step):
+                raise SystemExit("full")
+
+        relay = HookRelay()
+        relay.add("exits", Exits())
+        relay.step_finished(run=run, step=1, metrics={})
+        assert "step_finished raised SystemExit: full" in capsys.readouterr().err
+
+    def test_ctrl_c_in_a_hook_is_not_the_hooks_to_keep(self, run):
+        class Slow:
+            @hookimpl
+            def step_finished(self, step):
+                raise KeyboardInterrupt
+
+        relay = HookRelay()
+        relay.add("slow", Slow())
+        with pytest.raises(KeyboardInterrupt):
+            relay.step_finished(run=run, step=1, metrics={})
+
+    def test_a_method_may_listen_under_another_name(self, run):
+        class Renamed:
+            heard = 0
+
+            @hookimpl(specname="step_finished")
+            def count_steps(self, step):
+                self.heard += step
+
+        relay, hook = HookRelay(), Renamed()
+        relay.add("renamed", hook)
+        relay.step_finished(run=run, step=3, metrics={})
+        assert hook.heard == 3
+
     def test_an_event_that_does_not_exist_is_a_programming_error(self):
         with pytest.raises(AttributeError):
             HookRelay().step_finishd()
@@ -122,6 +157,38 @@ class TestRegistering:
 
         with pytest.raises(BrokenPluginError, match="stepp"):
             HookRelay().add("wrong", Wrong())
+
+    def test_an_async_method_is_refused_because_nobody_would_wait_for_it(self):
+        class Async:
+            @hookimpl
+            async def step_finished(self, step):
+                pass
+
+        with pytest.raises(BrokenPluginError, match="hook 'a': 'step_finished' is async; make it a plain method"):
+            HookRelay().add("a", Async())
+
+    @pytest.mark.parametrize("marks", [{"wrapper": True}, {"hookwrapper": True}])
+    def test_a_wrapper_is_refused_because_there_is_nothing_to_wrap(self, marks):
+        class Wraps:
+            @hookimpl(**marks)
+            def step_finished(self, step):
+                yield
+
+        with pytest.raises(BrokenPluginError, match="hook 'w': 'step_finished' is a wrapper"):
+            HookRelay().add("w", Wraps())
+
+    def test_an_attribute_that_raises_is_a_broken_plugin(self):
+        class Lazy:
+            @property
+            def client(self):
+                raise RuntimeError("no network")
+
+            @hookimpl
+            def step_finished(self, step):
+                pass
+
+        with pytest.raises(BrokenPluginError, match="hook 'lazy': RuntimeError: no network"):
+            HookRelay().add("lazy", Lazy())
 
     def test_unmarked_methods_are_left_alone(self, run):
         class Plain:

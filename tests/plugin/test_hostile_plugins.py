@@ -145,8 +145,8 @@ def run(
 
 
 def error_line(result: subprocess.CompletedProcess[str]) -> str:
-    """The only line on stderr."""
-    lines = result.stderr.splitlines()
+    """The only line on stderr, besides the notices that a slow machine brings about."""
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("still importing ")]
     assert len(lines) == 1, result.stderr
     return lines[0]
 

@@ -74,7 +74,7 @@ class FSDPActor(TrainedModel):
                 part,
                 denominators,
             )
-            share.loss.backward()
+            share.loss.backward()  # type: ignore[no-untyped-call]
             for name, value in share.metrics.items():
                 totals[name] += float(value)
         step = self.optimizer.step()

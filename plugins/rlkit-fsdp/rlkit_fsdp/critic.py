@@ -38,7 +38,7 @@ class FSDPCritic(TrainedModel):
             part = experience.select(rows)
             values = self.root(pack_rollouts(part.rollouts, self.role.device))
             share = objective(part.rollouts.response_ids.with_values(values).padded(0.0), part, denominators)
-            share.loss.backward()
+            share.loss.backward()  # type: ignore[no-untyped-call]
             for name, value in share.metrics.items():
                 totals[name] += float(value)
         step = self.optimizer.step()

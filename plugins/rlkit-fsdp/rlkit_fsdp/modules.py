@@ -10,15 +10,22 @@ from torch import Tensor, nn
 from rlkit.algos.log_probs import chunked_log_probs
 from rlkit.models.packed import packed_forward, use_packed_attention
 from rlkit_fsdp.packed_rows import PackedRows
+from rlkit_fsdp.packing_check import check_packed, plain_hidden_states, plain_log_probs, probe_rows
 
 
 class PackedCausalLM(nn.Module):
     """A causal language model that answers with log-probs and entropies, never with logits."""
 
     def __init__(self, model: Any, compute_dtype: torch.dtype) -> None:
+        """Raises `ModelError` for an architecture that gives other log-probs when run padding-free."""
         super().__init__()
-        use_packed_attention(model)
+        embeddings = model.get_input_embeddings().weight
+        rows = probe_rows(embeddings.shape[0], embeddings.device)
+        expected = plain_log_probs(model, rows)
         self.model = model
+        self.compute_dtype = embeddings.dtype
+        use_packed_attention(model)
+        check_packed(type(model).__name__, expected, lambda: self(rows, 1.0)[0], embeddings.dtype)
         self.compute_dtype = compute_dtype
 
     def forward(self, rows: PackedRows, temperature: float) -> tuple[Tensor, Tensor]:
@@ -42,10 +49,21 @@ class PackedValueModel(nn.Module):
     """A backbone with one number for each position."""
 
     def __init__(self, model: Any, compute_dtype: torch.dtype) -> None:
+        """Raises `ModelError` for an architecture that gives other hidden states when run padding-free."""
         super().__init__()
-        use_packed_attention(model)
+        backbone = model.model
+        embeddings = backbone.get_input_embeddings().weight
+        rows = probe_rows(embeddings.shape[0], embeddings.device)
+        expected = plain_hidden_states(backbone, rows)
         self.model = model
         self.compute_dtype = compute_dtype
+        use_packed_attention(model)
+        check_packed(
+            type(backbone).__name__,
+            expected,
+            lambda: packed_forward(backbone, rows.token_ids, rows.layout),
+            embeddings.dtype,
+        )
 
     def forward(self, rows: PackedRows) -> Tensor:
         """Values [N] float32 at `rows.predict_at`."""
@@ -54,4 +72,5 @@ class PackedValueModel(nn.Module):
         with torch.autocast(device_type, dtype=self.compute_dtype if mixed else torch.bfloat16, enabled=mixed):
             hidden = packed_forward(self.model.model, rows.token_ids, rows.layout)
         # The head is tiny and its output is regressed on: always in float32.
-        return self.model.score(hidden[rows.predict_at].float()).squeeze(-1)
+        values: Tensor = self.model.score(hidden[rows.predict_at].float()).squeeze(-1)
+        return values

@@ -66,6 +66,12 @@ class Optimizer:
         self.zero_grad()
         return {"grad_norm": float(norm), "lr": rate, "skipped_steps": float(self.steps_skipped)}
 
+    def move_state(self, device: torch.device | str) -> None:
+        """Moments and step counts to `device`, which has to be where the parameters are at the next step."""
+        for state in self._adamw.state.values():
+            for key, tensor in state.items():
+                state[key] = tensor.to(device)
+
     def save(self, folder: Path) -> None:
         """Moments as safetensors, counters as JSON."""
         tensors: dict[str, Tensor] = {}

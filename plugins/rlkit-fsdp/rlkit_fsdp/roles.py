@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rlkit.protocols.actor import ModelRole
 from rlkit.protocols.family import ModelHead
@@ -18,7 +19,8 @@ def build_module(role: ModelRole, head: ModelHead) -> Any:
     """The family's module with the folder's weights, ready for training or, without an optimizer, frozen.
 
     A trained module keeps its parameters in float32 whatever the arithmetic: AdamW's small steps would be lost in
-    bfloat16's eight bits.
+    bfloat16's eight bits. It is in evaluation mode, so that dropout does nothing: a policy that gave other log-probs the
+    second time would start its update from a ratio other than 1.
     """
     trained = role.optimizer is not None
     dtype = torch.float32 if trained else getattr(torch, role.dtype)
@@ -26,10 +28,19 @@ def build_module(role: ModelRole, head: ModelHead) -> Any:
         role.path, head=head, dtype=dtype, device=role.device, trust_remote_code=role.trust_remote_code
     )
     role.family.load_weights(module, role.path)
-    if trained and role.gradient_checkpointing:
-        module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    # Checkpointing is active in train mode only; the models here have no dropout unless their config asks for it.
-    return module.train() if trained else module.eval().requires_grad_(False)
+    module.eval()
+    if not trained:
+        return module.requires_grad_(False)
+    if role.gradient_checkpointing:
+        _checkpoint_layers(module)
+    return module
+
+
+def _checkpoint_layers(module: Any) -> None:
+    module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for layer in module.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            layer.training = True  # it recomputes in training mode only; what is inside stays in evaluation mode
 
 
 class TrainedModel:
@@ -58,8 +69,10 @@ class TrainedModel:
 
     def onload(self) -> None:
         self.module.to(self.role.device)
+        self.optimizer.move_state(self.role.device)
 
     def offload(self) -> None:
         if self.role.device != "cpu":
             self.module.to("cpu")
+            self.optimizer.move_state("cpu")
             torch.cuda.empty_cache()

@@ -8,10 +8,7 @@ from rlkit.types import Ragged, SupervisedBatch
 
 
 def conversations(rows, masks):
-    return SupervisedBatch(
-        Ragged.from_rows(rows, dtype=torch.int64),
-        Ragged.from_rows(masks).with_values(torch.tensor(sum(masks, [])).bool()),
-    )
+    return SupervisedBatch(Ragged.from_rows(rows, dtype=torch.int64), Ragged.from_rows(masks, dtype=torch.bool))
 
 
 class TestRollouts:

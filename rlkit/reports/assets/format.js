@@ -1,11 +1,13 @@
 /* Elements and numbers. Text from the run only ever becomes text nodes: answers are untrusted. */
+const SVG_NAMES = new Set(["svg", "path", "line", "text", "rect", "circle", "g"]);
+
 function element(name, attributes, ...children) {
-  const svg = ["svg", "path", "line", "text", "rect", "circle", "g"].includes(name);
+  const svg = SVG_NAMES.has(name);
   const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
   for (const [key, value] of Object.entries(attributes || {})) {
     if (value !== null && value !== undefined && value !== false) made.setAttribute(key, value === true ? "" : value);
   }
-  for (const child of children.flat()) {
+  for (const child of children.flat(Infinity)) {
     if (child !== null && child !== undefined && child !== "") made.append(child);
   }
   return made;
@@ -14,7 +16,7 @@ function element(name, attributes, ...children) {
 function plain(value) {
   const size = Math.abs(value);
   if (value === 0) return "0";
-  if (size >= 1e6 || size < 1e-4) return value.toExponential(2).replace("e+", "e");
+  if (size >= 1e6 || size < 1e-4) return value.toExponential(2).replace("e+", "e").replace(/\.?0+e/, "e");
   if (size >= 1e4) return Math.round(value).toLocaleString("en");
   if (size >= 100) return value.toFixed(Number.isInteger(value) ? 0 : 1);
   return String(+value.toPrecision(3));
@@ -29,17 +31,50 @@ function scaled(value, base, units) {
 function formatted(value, unit) {
   if (value === null || value === undefined) return "–";
   if (unit === "bytes") return scaled(value, 1024, [" B", " KiB", " MiB", " GiB", " TiB"]);
-  if (unit === "share") return `${+(100 * value).toPrecision(3)}%`;
+  if (unit === "share") return `${+(100 * value).toPrecision(3)} %`;
   if (unit === "tokens/s") return scaled(value, 1000, ["", "k", "M"]);
-  if (unit === "s") return value < 1 ? `${+(1000 * value).toPrecision(3)} ms` : `${+value.toPrecision(3)} s`;
+  if (unit === "s") return seconds(value);
   return plain(value);
+}
+
+function seconds(value) {
+  if (value === 0) return "0";
+  if (Math.abs(value) < 1) return `${+(1000 * value).toPrecision(3)} ms`;
+  return value < 100 ? `${+value.toPrecision(3)} s` : duration(value);
+}
+
+/* A tick's label: as many digits as tell it from its neighbours, which are `gap` away. */
+function tickLabel(value, unit, gap) {
+  if (unit === "bytes" || unit === "tokens/s" || unit === "s") return formatted(value, unit);
+  const shown = unit === "share" ? 100 * value : value;
+  const shownGap = unit === "share" ? 100 * gap : gap;
+  const size = Math.max(Math.abs(shown), shownGap);
+  if (shown !== 0 && (size >= 1e6 || shownGap < 1e-4)) return plain(shown);
+  let digits = Math.max(0, -Math.floor(Math.log10(shownGap) + 1e-9));
+  if (Math.abs(shownGap * 10 ** digits - Math.round(shownGap * 10 ** digits)) > 1e-6) digits += 1;
+  const text = shown === 0 ? "0" : Math.abs(shown) >= 1e4 ? shown.toLocaleString("en") : shown.toFixed(digits);
+  return unit === "share" ? `${text} %` : text;
 }
 
 function unitName(unit) { return { nats: "nats", tokens: "tokens", "tokens/s": "tokens/s" }[unit] || ""; }
 
-function duration(seconds) {
-  if (seconds === null || seconds === undefined) return "";
-  const whole = Math.round(seconds), hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;
+function duration(value) {
+  if (value === null || value === undefined) return "";
+  const whole = Math.round(value), hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;
   if (hours) return `${hours} h ${minutes} min`;
   return minutes ? `${minutes} min ${whole % 60} s` : `${whole} s`;
+}
+
+/* A card whose picture is drawn anew for the width that it gets: on a phone, in a window made larger, when unfolded.
+   The place has its height from the start: drawing must not change the layout that is being observed. */
+function responsive(card, place, draw) {
+  let drawn = 0;
+  const update = () => {
+    const width = Math.round(place.clientWidth);
+    if (width < 40 || width === drawn) return;
+    drawn = width;
+    draw(width);
+  };
+  new ResizeObserver(update).observe(place);
+  return card;
 }

@@ -1,26 +1,43 @@
 /* How the rewards of each step are distributed: a column for each step, a row for each reward. */
-function drawDistribution(distribution) {
+function distributionCard(distribution) {
   const { steps, labels, shares } = distribution;
-  const left = 12 + 7 * Math.max(...labels.map((label) => label.length)), rowHeight = Math.max(15, Math.min(34, 150 / labels.length));
-  const width = 760, height = labels.length * rowHeight + 24, cell = (width - left) / steps.length;
-  const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Distribution of rewards" });
-  labels.forEach((label, row) => {
-    const top = (labels.length - 1 - row) * rowHeight;
-    svg.append(element("text", { x: left - 8, y: top + rowHeight / 2 + 4, "text-anchor": "end" }, label));
-    steps.forEach((step, column) => {
-      const share = shares[row][column];
-      svg.append(element("rect", { x: left + column * cell, y: top, width: cell + 0.3, height: rowHeight - 1, fill: "var(--accent)", "fill-opacity": (0.04 + 0.96 * share).toFixed(3), "data-at": `${row},${column}` }));
+  const at = element("span", { class: "at" });
+  const most = Math.max(...shares.flat());
+  const say = (text) => { at.textContent = text; };
+  const quiet = `${steps.length} ${steps.length === 1 ? "step" : "steps"}`;
+  const left = 14 + 6.3 * Math.max(...labels.map((label) => label.length));
+  const rowHeight = Math.max(15, Math.min(72, 165 / labels.length)), height = labels.length * rowHeight + 24;
+  const place = element("div", { class: "plot", style: `height: ${height}px` });
+  const draw = (width) => {
+    const cell = (width - left - RIGHT) / steps.length, gap = cell > 6 ? 1 : 0;
+    const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": "Distribution of rewards" });
+    labels.forEach((label, row) => {
+      const top = (labels.length - 1 - row) * rowHeight;
+      svg.append(element("text", { x: left - 8, y: top + rowHeight / 2 + 4, "text-anchor": "end" }, label));
+      steps.forEach((step, column) => {
+        const opacity = (0.05 + 0.95 * (shares[row][column] / most)).toFixed(3);
+        svg.append(element("rect", { x: left + column * cell, y: top, width: cell - gap, height: rowHeight - 1, fill: "var(--accent)", "fill-opacity": opacity }));
+      });
     });
-  });
-  for (const step of stepTicks(steps[0], steps[steps.length - 1])) {
-    svg.append(element("text", { x: left + (nearest(steps, step) + 0.5) * cell, y: height - 6, "text-anchor": "middle" }, step));
-  }
-  const legend = element("div", { class: "legend" }, "share of a step's answers with each reward; stronger is more");
-  svg.addEventListener("pointermove", (event) => {
-    const at = event.target.getAttribute && event.target.getAttribute("data-at");
-    if (!at) return;
-    const [row, column] = at.split(",").map(Number);
-    legend.replaceChildren(element("i", {}, `step ${steps[column]}: `, element("b", {}, formatted(shares[row][column], "share")), ` of the answers have reward ${labels[row]}`));
-  });
-  return element("div", { class: "card" }, element("h3", {}, "Reward distribution"), svg, legend);
+    let free = -Infinity;
+    for (const step of stepTicks(steps[0], steps[steps.length - 1], width - left - RIGHT)) {
+      const x = left + (nearest(steps, step) + 0.5) * cell;
+      if (x - free < 30) continue;
+      free = x;
+      svg.append(element("text", { x, y: height - 6, "text-anchor": "middle" }, step.toLocaleString("en")));
+    }
+    const follow = (event) => {
+      const box = svg.getBoundingClientRect();
+      const column = Math.floor((event.clientX - box.left - left) / cell), row = labels.length - 1 - Math.floor((event.clientY - box.top) / rowHeight);
+      if (column < 0 || column >= steps.length || row < 0 || row >= labels.length) return;
+      say(`step ${steps[column].toLocaleString("en")}: ${formatted(shares[row][column], "share")} of the answers have reward ${labels[row]}`);
+    };
+    for (const kind of ["pointermove", "pointerdown"]) svg.addEventListener(kind, follow);
+    svg.addEventListener("pointerleave", () => say(quiet));
+    place.replaceChildren(svg);
+  };
+  say(quiet);
+  const head = element("div", { class: "head" }, element("h3", {}, "Reward distribution"), at);
+  const note = element("div", { class: "note" }, "share of a step's answers with each reward: the stronger the colour, the more");
+  return responsive(element("div", { class: "card wide" }, head, note, place), place, draw);
 }

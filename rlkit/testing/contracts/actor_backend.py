@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlkit.types import Experience, Prompt, Ragged, Rollouts, SupervisedBatch
+from rlkit.testing.backend_cases import (
+    SPLIT,
+    WHOLE,
+    made_up_experience,
+    model_role,
+    policy_objective,
+    random_conversations,
+    random_rollouts,
+    reference_logits,
+    reference_loss,
+    value_objective,
+)
+from rlkit.types import Ragged
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rlkit.algos.objective import PolicyObjective
-    from rlkit.protocols import ModelRole
     from rlkit.testing import ContractContext
 
 TOLERANCE = 1e-4  # nats or values, float32
 WEIGHT_TOLERANCE = 1e-5  # of a weight after one update
-ROWS = ((3, 5), (1, 2), (7, 1), (2, 9), (4, 4))
-"""Prompt and response lengths of the suite's rollouts, in tokens."""
-WHOLE, SPLIT = 8192, 9
-"""micro_batch_tokens that take all rows at once, and about one row at a time."""
 
 
 def log_probs_and_entropies_are_those_of_the_model(context: ContractContext) -> None:
     import torch
 
-    rollouts = _rollouts(context)
+    rollouts = random_rollouts(context)
     for temperature in (1.0, 0.7):
         for name, model in _policies(context):
             answer = model.compute_log_probs(rollouts, temperature=temperature)
-            for row, logits in enumerate(_reference_logits(context, rollouts)):
+            for row, logits in enumerate(reference_logits(context, rollouts)):
                 expected = torch.log_softmax(logits / temperature, dim=-1)
                 tokens = list(rollouts.response_ids.rows())[row]
                 chosen = expected.gather(1, tokens[:, None])[:, 0]
@@ -42,11 +50,13 @@ def log_probs_and_entropies_are_those_of_the_model(context: ContractContext) -> 
 
 
 def the_other_rows_do_not_matter(context: ContractContext) -> None:
-    rollouts = _rollouts(context)
+    rollouts = random_rollouts(context)
     order = [3, 0, 4]
     backend = context.build()
-    whole = backend.build_actor(_role(context)).compute_log_probs(rollouts, temperature=1.0)
-    some = backend.build_actor(_role(context, tokens=SPLIT)).compute_log_probs(rollouts.select(order), temperature=1.0)
+    whole = backend.build_actor(model_role(context)).compute_log_probs(rollouts, temperature=1.0)
+    some = backend.build_actor(model_role(context, tokens=SPLIT)).compute_log_probs(
+        rollouts.select(order), temperature=1.0
+    )
     _close(
         some.log_probs.values,
         whole.log_probs.select(order).values,
@@ -56,12 +66,12 @@ def the_other_rows_do_not_matter(context: ContractContext) -> None:
 
 
 def splitting_the_mini_batch_leaves_the_update_alone(context: ContractContext) -> None:
-    objective = _objective(entropy_bonus=0.01)
-    experience = _experience(context)
+    objective = policy_objective(entropy_bonus=0.01)
+    experience = made_up_experience(context)
     backend = context.build()
     updated, metrics = [], []
     for tokens in (WHOLE, SPLIT):
-        actor = backend.build_actor(_role(context, tokens=tokens))
+        actor = backend.build_actor(model_role(context, tokens=tokens))
         metrics.append(actor.update_policy(experience, objective, temperature=1.0))
         updated.append(_weights(actor))
     _same_weights(updated[0], updated[1], "the policy after one update, whole and split")
@@ -72,24 +82,46 @@ def splitting_the_mini_batch_leaves_the_update_alone(context: ContractContext) -
 
 
 def updates_follow_the_advantages(context: ContractContext) -> None:
-    experience = _experience(context)
+    experience = made_up_experience(context)
     rewarded = replace(
         experience, advantages=experience.advantages.with_values(experience.advantages.values.abs() + 0.5)
     )
-    actor = context.build().build_actor(_role(context))
+    actor = context.build().build_actor(model_role(context))
     before = actor.compute_log_probs(rewarded.rollouts, temperature=1.0).log_probs.values.mean()
     for _ in range(5):
-        actor.update_policy(rewarded, _objective(), temperature=1.0)
+        actor.update_policy(rewarded, policy_objective(), temperature=1.0)
     after = actor.compute_log_probs(rewarded.rollouts, temperature=1.0).log_probs.values.mean()
     assert after > before, f"rewarded answers became less likely: mean log-prob {before:.4f} -> {after:.4f}"
 
 
-def the_reference_stays_as_it_is(context: ContractContext) -> None:
-    rollouts = _rollouts(context)
+def dropout_is_switched_off(context: ContractContext) -> None:
+    """With it the policy would give other log-probs each time, and the first update start from ratios other than 1."""
+    experience, objective = made_up_experience(context), policy_objective()
+    folder = context.tmp_path / "dropout"
+    shutil.copytree(context.tiny_model(), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.5}))
     backend = context.build()
-    reference, actor = backend.build_reference(_role(context, trained=False)), backend.build_actor(_role(context))
+    for checkpointing in (False, True):
+        plain = replace(model_role(context), gradient_checkpointing=checkpointing)
+        ends = []
+        for role in (plain, replace(plain, path=folder)):
+            actor = backend.build_actor(role)
+            actor.update_policy(experience, objective, temperature=1.0)
+            ends.append(_weights(actor))
+        what = f"the policy after one update, with and without dropout (gradient_checkpointing = {checkpointing})"
+        _same_weights(ends[0], ends[1], what)
+
+
+def the_reference_stays_as_it_is(context: ContractContext) -> None:
+    rollouts = random_rollouts(context)
+    backend = context.build()
+    reference, actor = (
+        backend.build_reference(model_role(context, trained=False)),
+        backend.build_actor(model_role(context)),
+    )
     before = reference.compute_log_probs(rollouts, temperature=1.0).log_probs.values
-    actor.update_policy(_experience(context), _objective(), temperature=1.0)
+    actor.update_policy(made_up_experience(context), policy_objective(), temperature=1.0)
     after = reference.compute_log_probs(rollouts, temperature=1.0).log_probs.values
     assert bool((before == after).all()), "the reference changed when the actor was updated"
 
@@ -97,19 +129,19 @@ def the_reference_stays_as_it_is(context: ContractContext) -> None:
 def a_broken_gradient_is_skipped_and_counted(context: ContractContext) -> None:
     import torch
 
-    experience = _experience(context)
+    experience = made_up_experience(context)
     spoilt = replace(
         experience, advantages=experience.advantages.with_values(torch.full_like(experience.advantages.values, 1e38))
     )
-    actor = context.build().build_actor(_role(context))
+    actor = context.build().build_actor(model_role(context))
     before = _weights(actor)
-    objective = _objective(scale=1e38)
+    objective = policy_objective(scale=1e38)
     metrics = actor.update_policy(spoilt, objective, temperature=1.0)
     assert metrics.get("actor/skipped_steps") == 1, (
         f"actor/skipped_steps is {metrics.get('actor/skipped_steps')} after a step with a non-finite gradient"
     )
     _same_weights(_weights(actor), before, "the policy after a skipped step", tolerance=0.0)
-    actor.update_policy(experience, _objective(), temperature=1.0)
+    actor.update_policy(experience, policy_objective(), temperature=1.0)
     assert all(bool(torch.isfinite(weight).all()) for weight in _weights(actor).values()), (
         "weights are not finite after the step that followed a skipped one"
     )
@@ -119,31 +151,31 @@ def exported_weights_are_whole_and_carry_hugging_face_names(context: ContractCon
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    actor = context.build().build_actor(_role(context))
-    actor.update_policy(_experience(context), _objective(), temperature=1.0)
-    family = _role(context).family
+    actor = context.build().build_actor(model_role(context))
+    actor.update_policy(made_up_experience(context), policy_objective(), temperature=1.0)
+    family = model_role(context).family
     target = context.tmp_path / "exported"
     target.mkdir()
     family.save(actor.export_weights(), AutoConfig.from_pretrained(context.tiny_model()), target)
     opened = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32).eval()
-    rollouts = _rollouts(context)
+    rollouts = random_rollouts(context)
     expected = actor.compute_log_probs(rollouts, temperature=1.0).log_probs
-    for row, logits in enumerate(_reference_logits(context, rollouts, module=opened)):
+    for row, logits in enumerate(reference_logits(context, rollouts, module=opened)):
         tokens = list(rollouts.response_ids.rows())[row]
         chosen = torch.log_softmax(logits, dim=-1).gather(1, tokens[:, None])[:, 0]
         _close(list(expected.rows())[row], chosen, TOLERANCE, f"log-probs of the exported model, row {row}")
 
 
 def a_saved_policy_goes_on_with_the_same_bits(context: ContractContext) -> None:
-    experience, objective = _experience(context), _objective()
+    experience, objective = made_up_experience(context), policy_objective()
     backend = context.build()
-    first = backend.build_actor(_role(context))
+    first = backend.build_actor(model_role(context))
     for _ in range(2):
         first.update_policy(experience, objective, temperature=1.0)
     folder = context.tmp_path / "actor"
     folder.mkdir()
     first.save(folder)
-    second = backend.build_actor(_role(context))
+    second = backend.build_actor(model_role(context))
     second.load(folder)
     ends = []
     for actor in (first, second):
@@ -154,8 +186,8 @@ def a_saved_policy_goes_on_with_the_same_bits(context: ContractContext) -> None:
 
 
 def nothing_is_pickled(context: ContractContext) -> None:
-    actor = context.build().build_actor(_role(context))
-    actor.update_policy(_experience(context), _objective(), temperature=1.0)
+    actor = context.build().build_actor(model_role(context))
+    actor.update_policy(made_up_experience(context), policy_objective(), temperature=1.0)
     folder = context.tmp_path / "state"
     folder.mkdir()
     actor.save(folder)
@@ -166,28 +198,48 @@ def nothing_is_pickled(context: ContractContext) -> None:
 
 
 def the_critic_learns_the_returns(context: ContractContext) -> None:
-    experience = _experience(context)
-    critic = context.build().build_critic(_role(context))
+    experience = made_up_experience(context)
+    critic = context.build().build_critic(model_role(context))
     assert experience.returns is not None
     before = _error(critic.compute_values(experience.rollouts), experience.returns)
     for _ in range(20):
         values = critic.compute_values(experience.rollouts)
-        metrics = critic.update_values(replace(experience, old_values=values), _value_objective())
+        metrics = critic.update_values(replace(experience, old_values=values), value_objective())
     after = _error(critic.compute_values(experience.rollouts), experience.returns)
     assert after < 0.8 * before, f"20 updates moved the critic's squared error from {before:.4f} to {after:.4f} only"
     for name in ("critic/loss", "critic/grad_norm"):
         assert name in metrics, f"update_values returns no {name}; it returns {', '.join(metrics)}"
 
 
+def values_are_predicted_from_what_comes_before(context: ContractContext) -> None:
+    import torch
+
+    experience = made_up_experience(context)
+    critic = context.build().build_critic(model_role(context))
+    start = critic.compute_values(experience.rollouts).values
+    assert not start.any(), "a new critic's values must be zero: its head knows nothing yet"
+    for _ in range(3):  # so that the values depend on the tokens
+        values = critic.compute_values(experience.rollouts)
+        critic.update_values(replace(experience, old_values=values), value_objective())
+    before = next(critic.compute_values(experience.rollouts).rows())
+    responses = experience.rollouts.response_ids
+    changed = responses.values.clone()
+    changed[2] = (changed[2] + 1) % 8  # the third token of the first response
+    after = critic.compute_values(replace(experience.rollouts, response_ids=responses.with_values(changed)))
+    row = next(after.rows())
+    _close(row[:3], before[:3], 1e-6, "values at and before a token that was changed")
+    assert not torch.allclose(row[3:], before[3:], atol=1e-6), "values do not depend on the tokens before them"
+
+
 def a_saved_critic_goes_on_with_the_same_bits(context: ContractContext) -> None:
-    experience, objective = _experience(context), _value_objective()
+    experience, objective = made_up_experience(context), value_objective()
     backend = context.build()
-    first = backend.build_critic(_role(context))
+    first = backend.build_critic(model_role(context))
     first.update_values(experience, objective)
     folder = context.tmp_path / "critic"
     folder.mkdir()
     first.save(folder)
-    second = backend.build_critic(_role(context))
+    second = backend.build_critic(model_role(context))
     second.load(folder)
     ends = []
     for critic in (first, second):
@@ -197,11 +249,11 @@ def a_saved_critic_goes_on_with_the_same_bits(context: ContractContext) -> None:
 
 
 def supervised_loss_is_that_of_the_model_and_falls(context: ContractContext) -> None:
-    batch = _conversations(context)
+    batch = random_conversations(context)
     backend = context.build()
     losses = {}
     for tokens in (WHOLE, SPLIT):
-        trainee = backend.build_supervised(_role(context, tokens=tokens))
+        trainee = backend.build_supervised(model_role(context, tokens=tokens))
         total, count = trainee.evaluate(batch)
         assert count == batch.num_loss_tokens, f"evaluate counts {count} loss tokens, there are {batch.num_loss_tokens}"
         reported = trainee.update_supervised(batch)["sft/loss"]
@@ -211,11 +263,51 @@ def supervised_loss_is_that_of_the_model_and_falls(context: ContractContext) -> 
             trainee.update_supervised(batch)
         later = trainee.evaluate(batch)[0] / count
         assert later < losses[tokens][0], f"11 updates took the loss from {losses[tokens][0]:.4f} to {later:.4f}"
-    expected = _reference_loss(context, batch)
+    expected = reference_loss(context, batch)
     assert abs(losses[WHOLE][0] - expected) < TOLERANCE, (
         f"the loss is {losses[WHOLE][0]:.5f}, the model's is {expected:.5f}"
     )
     _same_weights(losses[WHOLE][1], losses[SPLIT][1], "the model after one supervised update, whole and split")
+
+
+def a_saved_supervised_model_goes_on_with_the_same_bits(context: ContractContext) -> None:
+    batch = random_conversations(context)
+    backend = context.build()
+    first = backend.build_supervised(model_role(context))
+    for _ in range(2):
+        first.update_supervised(batch)
+    folder = context.tmp_path / "model"
+    folder.mkdir()
+    first.save(folder)
+    second = backend.build_supervised(model_role(context))
+    second.load(folder)
+    for trainee in (first, second):
+        trainee.update_supervised(batch)
+    _same_weights(
+        _weights(first), _weights(second), "the model that went on and the one that was restored", tolerance=0.0
+    )
+
+
+def offloading_changes_nothing(context: ContractContext) -> None:
+    experience, objective = made_up_experience(context), policy_objective()
+    backend = context.build()
+    ends = []
+    for offloaded in (False, True):
+        actor = backend.build_actor(model_role(context))
+        for _ in range(2):
+            actor.update_policy(experience, objective, temperature=1.0)
+            if offloaded:
+                actor.offload()
+                actor.offload()
+                actor.onload()
+        ends.append(_weights(actor))
+    _same_weights(ends[0], ends[1], "the policy that stayed on its device and the one that went away", tolerance=0.0)
+    reference = backend.build_reference(model_role(context, trained=False))
+    before = reference.compute_log_probs(experience.rollouts, temperature=1.0).log_probs.values
+    reference.offload()
+    reference.onload()
+    after = reference.compute_log_probs(experience.rollouts, temperature=1.0).log_probs.values
+    assert bool((before == after).all()), "the reference changed on its way off the device and back"
 
 
 CHECKS: tuple[Callable[[ContractContext], None], ...] = (
@@ -223,135 +315,26 @@ CHECKS: tuple[Callable[[ContractContext], None], ...] = (
     the_other_rows_do_not_matter,
     splitting_the_mini_batch_leaves_the_update_alone,
     updates_follow_the_advantages,
+    dropout_is_switched_off,
     the_reference_stays_as_it_is,
     a_broken_gradient_is_skipped_and_counted,
     exported_weights_are_whole_and_carry_hugging_face_names,
     a_saved_policy_goes_on_with_the_same_bits,
     nothing_is_pickled,
     the_critic_learns_the_returns,
+    values_are_predicted_from_what_comes_before,
     a_saved_critic_goes_on_with_the_same_bits,
     supervised_loss_is_that_of_the_model_and_falls,
+    a_saved_supervised_model_goes_on_with_the_same_bits,
+    offloading_changes_nothing,
 )
-
-
-def _role(context: ContractContext, *, tokens: int = WHOLE, trained: bool = True) -> ModelRole:
-    from rlkit.models.registry import find_family
-    from rlkit.protocols.actor import ModelRole, OptimizerSettings
-
-    # A large eps keeps Adam's first steps proportional to the gradient: with a tiny one, rounding noise in entries whose
-    # gradient is nearly zero would be blown up to full steps.
-    optimizer = OptimizerSettings(1e-3, 0.01, (0.9, 0.99), 1e-2, 1.0, "cosine", 2, 50, 0.1)
-    folder = context.tiny_model()
-    return ModelRole(
-        folder, find_family(folder), "float32", "cpu", tokens, False, False, 0, optimizer if trained else None
-    )
 
 
 def _policies(context: ContractContext) -> Iterator[tuple[str, Any]]:
     backend = context.build()
-    yield "actor", backend.build_actor(_role(context))
-    yield "actor, split", backend.build_actor(_role(context, tokens=SPLIT))
-    yield "reference", backend.build_reference(_role(context, trained=False))
-
-
-def _rollouts(context: ContractContext) -> Rollouts:
-    """Random tokens in rows of different lengths."""
-    import torch
-
-    from rlkit.models.shape import read_shape
-
-    vocabulary = read_shape(context.tiny_model()).vocab_size
-    generator = torch.Generator().manual_seed(0)
-    prompts, responses = (
-        Ragged.from_rows([torch.randint(vocabulary, (lengths[side],), generator=generator) for lengths in ROWS])
-        for side in (0, 1)
-    )
-    return Rollouts(
-        prompt_ids=prompts,
-        response_ids=responses,
-        response_mask=responses.with_values(torch.ones(responses.num_tokens, dtype=torch.bool)),
-        rollout_log_probs=None,
-        group_ids=torch.arange(len(ROWS)),
-        finish_reasons=tuple("length" for _ in ROWS),
-        policy_version=0,
-        prompts=tuple(Prompt(row_id=row, text="?") for row in range(len(ROWS))),
-    )
-
-
-def _experience(context: ContractContext) -> Experience:
-    """Rollouts with made-up advantages and returns, old log-probs a little off the policy, and a gap in one mask."""
-    import torch
-
-    rollouts = _rollouts(context)
-    generator = torch.Generator().manual_seed(1)
-    responses = rollouts.response_ids
-
-    def noise(scale: float) -> Ragged:
-        return responses.with_values(scale * torch.randn(responses.num_tokens, generator=generator))
-
-    logits = torch.cat(list(_reference_logits(context, rollouts)))
-    log_probs = torch.log_softmax(logits, dim=-1).gather(1, responses.values[:, None])[:, 0]
-    mask = rollouts.response_mask.with_values(rollouts.response_mask.values.clone())
-    mask.values[1] = False
-    return Experience(
-        rollouts=rollouts,
-        old_log_probs=responses.with_values(log_probs + noise(0.05).values),
-        advantages=noise(1.0),
-        loss_mask=mask,
-        returns=noise(0.5),
-        old_values=noise(0.0),
-    )
-
-
-def _objective(*, entropy_bonus: float = 0.0, scale: float = 1.0) -> PolicyObjective:
-    from rlkit.algos.aggregation import Aggregation
-    from rlkit.algos.objective import PolicyObjective
-    from rlkit.algos.policy_losses.ppo_clip import PPOClip, TokenLosses
-
-    clip = PPOClip(0.2, 0.2, 3.0)
-
-    def loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor) -> TokenLosses:
-        token = clip(log_probs, old_log_probs, advantages)
-        return TokenLosses(token.losses * scale, token.metrics)
-
-    return PolicyObjective(clip if scale == 1.0 else loss, Aggregation("token_mean"), entropy_bonus=entropy_bonus)
-
-
-def _value_objective() -> Any:
-    from rlkit.algos.objective import ValueObjective
-
-    return ValueObjective(clip=10.0)
-
-
-def _conversations(context: ContractContext) -> SupervisedBatch:
-    rollouts = _rollouts(context)
-    pairs = zip(rollouts.prompt_ids.rows(), rollouts.response_ids.rows(), strict=True)
-    rows = [(*prompt.tolist(), *response.tolist()) for prompt, response in pairs]
-    masks = [[False] * prompt + [True] * response for prompt, response in ROWS]
-    return SupervisedBatch(Ragged.from_rows(rows), Ragged.from_rows(masks))
-
-
-def _reference_logits(context: ContractContext, rollouts: Rollouts, *, module: Any = None) -> Iterator[Tensor]:
-    """Logits [R, V] before each response token, by transformers itself, row by row."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    module = module or AutoModelForCausalLM.from_pretrained(context.tiny_model(), dtype=torch.float32).eval()
-    for prompt_ids, response in zip(rollouts.prompt_ids.rows(), rollouts.response_ids.rows(), strict=True):
-        with torch.no_grad():
-            yield module(torch.cat([prompt_ids, response])[None]).logits[0, len(prompt_ids) - 1 : -1].float()
-
-
-def _reference_loss(context: ContractContext, batch: SupervisedBatch) -> float:
-    """Mean cross-entropy over the loss tokens, by transformers itself."""
-    rollouts = _rollouts(context)
-    total = 0.0
-    import torch
-
-    for row, logits in enumerate(_reference_logits(context, rollouts)):
-        tokens = list(rollouts.response_ids.rows())[row]
-        total += float(torch.nn.functional.cross_entropy(logits, tokens, reduction="sum"))
-    return total / batch.num_loss_tokens
+    yield "actor", backend.build_actor(model_role(context))
+    yield "actor, split", backend.build_actor(model_role(context, tokens=SPLIT))
+    yield "reference", backend.build_reference(model_role(context, trained=False))
 
 
 def _weights(model: Any) -> dict[str, Tensor]:

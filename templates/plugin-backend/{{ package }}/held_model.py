@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rlkit.protocols.actor import ModelRole
 from rlkit.protocols.family import ModelHead
@@ -30,9 +31,13 @@ class HeldModel:
             trust_remote_code=role.trust_remote_code,
         )
         role.family.load_weights(self.module, role.path)
+        # Evaluation mode in training too: with dropout, a policy's first update would start from ratios other than 1.
+        self.module.eval().requires_grad_(trained)
         if trained and role.gradient_checkpointing:
             self.module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self.module.train(trained).requires_grad_(trained)
+            for layer in self.module.modules():
+                if isinstance(layer, GradientCheckpointingLayer):
+                    layer.training = True  # it recomputes in training mode only; what is inside it stays as it is
 
     def run(self, token_ids: Tensor) -> Any:
         """The module's output for one row `token_ids` [T]: causal, without padding."""

@@ -1,0 +1,195 @@
+"""The backend contract is worth something only if it fails for backends with a fault: each check meets one."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rlkit_fsdp.actor import FSDPActor
+from rlkit_fsdp.backend import FSDPBackend
+from rlkit_fsdp.critic import FSDPCritic
+from rlkit_fsdp.supervised import FSDPSupervised
+from torch import Tensor
+
+from rlkit.protocols.actor import LogProbs, ModelRole
+from rlkit.testing.backend_cases import WHOLE, model_role
+from rlkit.testing.contracts import actor_backend as contract
+from rlkit.testing.tiny_model import tiny_model
+from rlkit.types import Experience, Ragged, Rollouts, SupervisedBatch
+
+
+class ForgetsTheTemperature(FSDPActor):
+    def compute_log_probs(self, rollouts: Rollouts, *, temperature: float) -> LogProbs:
+        return super().compute_log_probs(rollouts, temperature=1.0)
+
+
+class MixesRows(FSDPActor):
+    def compute_log_probs(self, rollouts: Rollouts, *, temperature: float) -> LogProbs:
+        answer = super().compute_log_probs(rollouts, temperature=temperature)
+        mixed = answer.log_probs.with_values(answer.log_probs.values + 1e-3 * len(rollouts))
+        return replace(answer, log_probs=mixed)
+
+
+class CountsTokensOfEachPart(FSDPActor):
+    """Averages over micro-batches: the well-known mistake."""
+
+    def update_policy(self, experience: Experience, objective: Any, *, temperature: float) -> dict[str, float]:
+        if self.role.micro_batch_tokens == WHOLE:
+            return super().update_policy(experience, objective, temperature=temperature)
+        half = len(experience) // 2
+
+        def averaged(log_probs: Tensor, entropy: Tensor, part: Experience, _: Any) -> Any:
+            from rlkit.algos.aggregation import Denominators
+
+            share = objective(log_probs, entropy, part, Denominators.of(part.loss_mask.padded(False)))
+            return replace(share, loss=share.loss / (len(experience) - half))
+
+        averaged.needs_entropy_gradient = True  # type: ignore[attr-defined]
+        return super().update_policy(experience, averaged, temperature=temperature)  # type: ignore[arg-type]
+
+
+class ClimbsDown(FSDPActor):
+    def update_policy(self, experience: Experience, objective: Any, *, temperature: float) -> dict[str, float]:
+        turned = experience.advantages.with_values(-experience.advantages.values)
+        return super().update_policy(replace(experience, advantages=turned), objective, temperature=temperature)
+
+
+class KeepsDropout(FSDPActor):
+    def __init__(self, role: ModelRole) -> None:
+        super().__init__(role)
+        self.module.train()
+
+
+class StepsOnNaN(FSDPActor):
+    def update_policy(self, experience: Experience, objective: Any, *, temperature: float) -> dict[str, float]:
+        metrics = super().update_policy(experience, objective, temperature=temperature)
+        if metrics["actor/skipped_steps"]:
+            for parameter in self.module.parameters():
+                parameter.data.mul_(float("nan"))
+        return metrics
+
+
+class InventsNames(FSDPActor):
+    def export_weights(self) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in super().export_weights():
+            yield name.replace("layers.0", "layers.5"), tensor
+
+
+class ForgetsMoments(FSDPActor):
+    def load(self, folder: Path) -> None:
+        super().load(folder)
+        self.optimizer._adamw.state.clear()
+
+
+class Pickles(FSDPActor):
+    def save(self, folder: Path) -> None:
+        super().save(folder)
+        (folder / "extra.bin").write_bytes(pickle.dumps({"a": 1}, protocol=4))
+
+
+class LosesStateOnTheWay(FSDPActor):
+    def offload(self) -> None:
+        self.optimizer._adamw.state.clear()
+
+
+class NeverLearns(FSDPCritic):
+    def update_values(self, experience: Experience, objective: Any) -> dict[str, float]:
+        weights = {name: parameter.detach().clone() for name, parameter in self.module.named_parameters()}
+        metrics = super().update_values(experience, objective)
+        with torch.no_grad():
+            for name, parameter in self.module.named_parameters():
+                parameter.copy_(weights[name])
+        return metrics
+
+
+class LooksAhead(FSDPCritic):
+    """Value t is read after token t."""
+
+    def compute_values(self, rollouts: Rollouts) -> Ragged:
+        values = super().compute_values(rollouts)
+        return values.with_values(values.values.roll(-1))
+
+
+class ForgetsTheSchedule(FSDPCritic):
+    def load(self, folder: Path) -> None:
+        super().load(folder)
+        self.optimizer.steps_done = 0
+
+
+class LearnsPromptsToo(FSDPSupervised):
+    def evaluate(self, batch: SupervisedBatch) -> tuple[float, int]:
+        total, count = super().evaluate(batch)
+        return total * 1.01, count
+
+
+class ForgetsSupervisedMoments(FSDPSupervised):
+    def save(self, folder: Path) -> None:
+        super().save(folder)
+        path = folder / "optimizer.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "parameter_steps": {}}))
+
+
+class SharedReference:
+    """A backend whose reference is its actor."""
+
+    def __init__(self) -> None:
+        self.shared: FSDPActor | None = None
+
+    def build_reference(self, role: ModelRole) -> Any:
+        optimizer = model_role(Context(FSDPBackend())).optimizer
+        self.shared = FSDPActor(replace(role, optimizer=optimizer))
+        return self.shared
+
+    def build_actor(self, role: ModelRole) -> Any:
+        return self.shared
+
+
+def _backend(**models: type) -> type:
+    """A backend that builds these classes instead of its own."""
+    methods = {f"build_{name}": lambda self, role, model=model: model(role) for name, model in models.items()}
+    return type("Faulty", (FSDPBackend,), methods)
+
+
+FAULTS: dict[Any, type] = {
+    contract.log_probs_and_entropies_are_those_of_the_model: _backend(actor=ForgetsTheTemperature),
+    contract.the_other_rows_do_not_matter: _backend(actor=MixesRows),
+    contract.splitting_the_mini_batch_leaves_the_update_alone: _backend(actor=CountsTokensOfEachPart),
+    contract.updates_follow_the_advantages: _backend(actor=ClimbsDown),
+    contract.dropout_is_switched_off: _backend(actor=KeepsDropout),
+    contract.the_reference_stays_as_it_is: SharedReference,
+    contract.a_broken_gradient_is_skipped_and_counted: _backend(actor=StepsOnNaN),
+    contract.exported_weights_are_whole_and_carry_hugging_face_names: _backend(actor=InventsNames),
+    contract.a_saved_policy_goes_on_with_the_same_bits: _backend(actor=ForgetsMoments),
+    contract.nothing_is_pickled: _backend(actor=Pickles),
+    contract.the_critic_learns_the_returns: _backend(critic=NeverLearns),
+    contract.values_are_predicted_from_what_comes_before: _backend(critic=LooksAhead),
+    contract.a_saved_critic_goes_on_with_the_same_bits: _backend(critic=ForgetsTheSchedule),
+    contract.supervised_loss_is_that_of_the_model_and_falls: _backend(supervised=LearnsPromptsToo),
+    contract.a_saved_supervised_model_goes_on_with_the_same_bits: _backend(supervised=ForgetsSupervisedMoments),
+    contract.offloading_changes_nothing: _backend(actor=LosesStateOnTheWay),
+}
+
+
+class Context:
+    """Stands in for `rlkit.testing.ContractContext` with a backend of our own."""
+
+    def __init__(self, backend: Any, tmp_path: Path = Path()) -> None:
+        self.backend, self.tmp_path = backend, tmp_path
+
+    def build(self) -> Any:
+        return self.backend
+
+    def tiny_model(self) -> Path:
+        return tiny_model()
+
+
+@pytest.mark.parametrize("check", contract.CHECKS, ids=lambda check: check.__name__)
+def test_every_check_finds_its_fault(check: Any, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        check(Context(FAULTS[check](), tmp_path))

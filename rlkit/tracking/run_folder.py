@@ -118,6 +118,8 @@ class RunFolder:
             kind=kind,
             name=name,
             status="running",
+            error="",
+            ended="",
             started=previous.get("started", now),
             resumed=[*previous.get("resumed", []), now] if previous else [],
             config=dict(config),
@@ -129,7 +131,7 @@ class RunFolder:
 
     def finish(self, status: str, *, error: str = "") -> None:
         ended = datetime.now(UTC).isoformat(timespec="seconds")
-        self.describe(status=status, ended=ended, **({"error": error} if error else {}))
+        self.describe(status=status, ended=ended, error=error)
 
     def open_log(self) -> logging.Handler:
         """Send the `rlkit` logger to log.txt (appending); the caller closes it with `close_log`."""

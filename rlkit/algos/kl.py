@@ -3,6 +3,9 @@
 Schulman 2020, "Approximating KL divergence", http://joschu.net/blog/kl-approx.html. With d = log p - log q for tokens
 sampled from p: k1 = d (unbiased, high variance), k2 = d^2 / 2 (biased, low variance), k3 = exp(-d) - 1 + d (unbiased,
 low variance, never negative), abs = |d|.
+
+As a loss, k1 has the wrong gradient (its expectation is zero) and k3 a biased one; k2's is that of the divergence. The `+`
+variants have the value of their base and the gradient of k2.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-KLEstimator = Literal["k1", "k2", "k3", "abs"]
+KLEstimator = Literal["k1", "k2", "k3", "abs", "k1+", "k2+", "k3+", "abs+"]
 
 MAX_LOG_RATIO = 20.0
 """exp(20) is about 5e8: far beyond any useful ratio, still far from overflowing float32 when squared."""
@@ -24,6 +27,13 @@ MAX_K3 = 10.0
 def compute_kl(log_probs: Tensor, ref_log_probs: Tensor, estimator: KLEstimator) -> Tensor:
     """[B, R] estimate for each token, differentiable in `log_probs`; both [B, R], nats."""
     difference = log_probs.float() - ref_log_probs.float()
+    if not estimator.endswith("+"):
+        return _estimate(difference, estimator)
+    gradient = difference.square() / 2
+    return _estimate(difference.detach(), estimator.removesuffix("+")) + gradient - gradient.detach()
+
+
+def _estimate(difference: Tensor, estimator: str) -> Tensor:
     match estimator:
         case "k1":
             return difference
@@ -34,3 +44,4 @@ def compute_kl(log_probs: Tensor, ref_log_probs: Tensor, estimator: KLEstimator)
             return torch.clamp(torch.exp(negated) - 1 - negated, -MAX_K3, MAX_K3)
         case "abs":
             return difference.abs()
+    raise ValueError(f"unknown KL estimator '{estimator}'")

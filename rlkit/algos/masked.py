@@ -28,6 +28,11 @@ def row_sums(values: Tensor, mask: Tensor) -> Tensor:
     return where_mask(values, mask).sum(dim=1)
 
 
+def spread(row_values: Tensor, mask: Tensor) -> Tensor:
+    """[B, R]: each row's value [B] on all of its tokens in the mask, zero elsewhere."""
+    return where_mask(row_values[:, None].expand(mask.shape), mask)
+
+
 def masked_whiten(values: Tensor, mask: Tensor) -> Tensor:
     """`values` shifted and scaled to mean 0, variance 1 over the mask; zero elsewhere.
 

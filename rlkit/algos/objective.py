@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,14 +12,11 @@ from torch import Tensor
 from rlkit.algos.aggregation import Aggregation, Denominators
 from rlkit.algos.kl import KLEstimator, compute_kl
 from rlkit.algos.masked import masked_sum, where_mask
-from rlkit.algos.policy_losses.ppo_clip import TokenLosses
+from rlkit.algos.policy_losses.token_losses import PolicyLoss
 from rlkit.algos.value_loss import compute_value_losses
 
 if TYPE_CHECKING:
     from rlkit.types import Experience
-
-PolicyLoss = Callable[[Tensor, Tensor, Tensor], TokenLosses]
-"""(log_probs, old_log_probs, advantages), each [B, R] -> TokenLosses."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +55,7 @@ class PolicyObjective:
         # Padding is silenced on the way in, so that neither its value nor its gradient can be NaN.
         log_probs = where_mask(log_probs, mask)
         entropy = where_mask(entropy, mask)
-        token = self.policy_loss(log_probs, where_mask(old_log_probs, mask), where_mask(advantages, mask))
+        token = self.policy_loss(log_probs, where_mask(old_log_probs, mask), where_mask(advantages, mask), mask)
         losses = token.losses
         if batch.importance_weights is not None:
             losses = losses * batch.importance_weights.padded(0.0).to(device)

@@ -56,6 +56,11 @@ def _line(section_class: type[BaseModel], details: ErrorDetails, where: str, ori
             return f"unknown key {key}{_from(origin)}{_suggestion(section_class, local, where)}"
         case "value_error":
             return f"{details['ctx']['error']}{_from(origin) if key else ''}"
+        case "missing" if location[-1].isdigit():
+            parent, _, index = key.rpartition(".")
+            return (
+                f"{parent}{_from(_origin_of(parent, origins))} has too few values: number {int(index) + 1} is missing"
+            )
         case "missing":
             return f"{key} is required"
     return f"{key} = {_shown(details['input'])}{_from(origin)}: {_expectation(details)}"
@@ -66,6 +71,10 @@ def _expectation(details: ErrorDetails) -> str:
     if details["type"] == "tuple_type":
         return "must be a list"
     message = details["msg"].removeprefix("Input should be ").removeprefix("String should ")
+    if details["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return "must be a table of keys and values"
+    if details["type"] == "too_long":
+        return f"must have at most {details['ctx']['max_length']} values"
     if details["type"] == "literal_error":
         return f"must be one of {details['ctx']['expected']}"
     if details["msg"].startswith("Input should be "):

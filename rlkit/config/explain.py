@@ -51,6 +51,7 @@ def describe_keys(kind: str = "") -> tuple[KeyDescription, ...]:
 
 def explain(key: str, kind: str = "") -> tuple[KeyDescription, ...]:
     """The key, or every key of the section that it names. Raises `ConfigError` with the nearest key."""
+    key = key.strip(".")
     known = describe_keys(kind)
     found = tuple(item for item in known if item.key == key or item.key.startswith(f"{key}."))
     if found:

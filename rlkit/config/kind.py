@@ -15,9 +15,12 @@ from rlkit.errors import ConfigError
 def kind_of_file(path: Path) -> str:
     """The kind whose sections are nearest to the file's. Raises `ConfigError` when two kinds are equally near.
 
-    A file that cannot be read fits every kind; reading it properly will say what is wrong.
+    A file that cannot be read gets any kind: reading it properly will say what is wrong.
     """
-    tables = set(_top_level(path))
+    found = _top_level(path)
+    if found is None:
+        return next(iter(RUN_CONFIGS))
+    tables = set(found)
     fits = {kind: len(tables - set(config_class.model_fields)) for kind, config_class in RUN_CONFIGS.items()}
     best = min(fits.values())
     kinds = [kind for kind, misfits in fits.items() if misfits == best]
@@ -26,13 +29,14 @@ def kind_of_file(path: Path) -> str:
     return kinds[0]
 
 
-def _top_level(path: Path) -> list[str]:
+def _top_level(path: Path) -> list[str] | None:
+    """Names of the file's sections, or None where it has none because it cannot be read."""
     content: Any = None
     try:
         text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
-    except OSError as error:
-        raise ConfigError(f"project file {path} cannot be read: {error.strerror}") from error
-    except (ValueError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    if content is None:
         return []
-    return list(content) if isinstance(content, dict) else []
+    return [str(name) for name in content] if isinstance(content, dict) else None

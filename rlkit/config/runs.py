@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from rlkit.config.base import Section
 from rlkit.config.sections import (
+    WITHOUT_GROUPS,
     ActorSection,
     AlgorithmSection,
     CriticSection,
@@ -83,10 +84,20 @@ class PPOConfig(Section):
                 f"(rollout.prompts_per_step {self.rollout.prompts_per_step} x rollout.samples_per_prompt "
                 f"{self.rollout.samples_per_prompt}); near values that do: {', '.join(map(str, sorted(near)))}"
             )
-        if self.algorithm.advantage == "grpo" and self.rollout.samples_per_prompt < 2:
+        return self
+
+    @model_validator(mode="after")
+    def _algorithm_fits(self) -> PPOConfig:
+        algorithm, samples = self.algorithm, self.rollout.samples_per_prompt
+        if algorithm.advantage not in WITHOUT_GROUPS and samples < 2:
             raise ValueError(
-                "algorithm.advantage = grpo compares the answers to one prompt: "
-                f"rollout.samples_per_prompt must be at least 2, got {self.rollout.samples_per_prompt}"
+                f"algorithm.advantage = {algorithm.advantage} compares the answers to one prompt: "
+                f"rollout.samples_per_prompt must be at least 2, got {samples}"
+            )
+        if algorithm.policy_loss == "gmpo" and algorithm.loss_aggregation != "seq_mean_token_mean":
+            raise ValueError(
+                "algorithm.policy_loss = gmpo has one loss for each answer: set algorithm.loss_aggregation = "
+                f"seq_mean_token_mean, got {algorithm.loss_aggregation}"
             )
         return self
 

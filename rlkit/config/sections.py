@@ -19,8 +19,10 @@ OutputPath = Annotated[str, ProjectPath(must_exist=False)]
 
 
 def _one_or_more(value: Any) -> Any:
-    """A single string stands for a list of one."""
-    return (value,) if isinstance(value, str) else value
+    """A single string stands for a list of one, an empty string for an empty list."""
+    if isinstance(value, str):
+        return (value,) if value else ()
+    return value
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
@@ -148,9 +150,9 @@ class SFTSection(OptimizedSection):
     options: dict[str, Any] = Field(default_factory=dict)
     """The backend's own options; see `rlkit plugins show`."""
     epochs: PositiveInt = 1
-    """Passes over the data; `steps`, when set, ends the run earlier."""
+    """Passes over the data; not read when `steps` is set."""
     steps: NonNegativeInt = 0
-    """Optimizer steps; 0 means as many as the epochs take."""
+    """Optimizer steps, with as many passes over the data as they take; 0 means as many as `epochs` take."""
     batch_size: PositiveInt = 32
     """Conversations in one optimizer step."""
 
@@ -255,31 +257,50 @@ class EvaluationRewardSection(RewardSection):
     """Reward functions: plugin names, `file.py:function` or `package.module:attr`. Scores are added by weight."""
 
 
+AdvantageName = Literal[
+    "gae",
+    "grpo",
+    "dr_grpo",
+    "grpo_passk",
+    "rloo",
+    "opo",
+    "gpg",
+    "reinforce_plus_plus",
+    "reinforce_plus_plus_baseline",
+]
+WITHOUT_GROUPS = ("gae", "reinforce_plus_plus")
+"""Advantage estimators that do not compare the answers to one prompt."""
+
+
 class AlgorithmSection(Section):
     """The maths of the update."""
 
-    advantage: Literal["gae", "grpo"] = "gae"
-    """Advantage estimator. gae: needs a critic, per-token credit. grpo: compares the answers to one prompt, needs no critic."""
+    advantage: AdvantageName = "gae"
+    """Advantage estimator. gae: needs a critic, per-token credit. reinforce_plus_plus: neither critic nor groups. The others compare the answers to one prompt and need no critic. Formulas: docs/algorithms.md."""
     gamma: PositiveFraction = 1.0
     """Discount of later rewards; 1 is usual for answers that are judged at their end."""
     lam: Fraction = 1.0
     """GAE's lambda: 1 trusts the rewards (no bias), lower values trust the critic (less variance)."""
-    policy_loss: Literal["ppo_clip"] = "ppo_clip"
-    """Policy loss."""
+    policy_loss: Literal["ppo_clip", "gspo", "cispo", "sapo", "gmpo", "gpg"] = "ppo_clip"
+    """Policy loss. ppo_clip clips token ratios, gspo ratios of whole answers, cispo the weight instead of the update; sapo fades smoothly; gmpo takes the geometric mean of token ratios; gpg is the plain policy gradient. Formulas: docs/algorithms.md."""
     clip_low: Fraction = 0.2
     """The probability ratio is clipped from below at 1 - clip_low."""
     clip_high: NonNegativeFloat = 0.2
     """The probability ratio is clipped from above at 1 + clip_high; above clip_low is DAPO's clip-higher."""
     dual_clip: Annotated[float, Field(gt=1)] = 3.0
-    """For negative advantages the loss is capped at this multiple of the advantage (dual clip)."""
+    """For negative advantages the loss is capped at this multiple of the advantage (dual clip); ppo_clip only."""
+    sapo_tau_positive: PositiveFloat = 1.0
+    """How fast sapo's gate closes where the advantage is positive; larger is faster."""
+    sapo_tau_negative: PositiveFloat = 1.05
+    """As sapo_tau_positive, where the advantage is negative."""
     loss_aggregation: Literal[
         "token_mean", "seq_mean_token_sum", "seq_mean_token_mean", "seq_mean_token_sum_norm", "token_sum"
     ] = "token_mean"
     """How token losses become one number; denominators are counted over the whole mini-batch."""
     horizon: NonNegativeInt = 0
     """Divisor of seq_mean_token_sum_norm; 0 means rollout.max_response_tokens."""
-    kl_estimator: Literal["k1", "k2", "k3", "abs"] = "k3"
-    """Estimator of the divergence from the reference (Schulman 2020, http://joschu.net/blog/kl-approx.html)."""
+    kl_estimator: Literal["k1", "k2", "k3", "abs", "k1+", "k2+", "k3+", "abs+"] = "k3"
+    """Estimator of the divergence from the reference (Schulman 2020, http://joschu.net/blog/kl-approx.html). `+` takes k2's gradient, which is the divergence's own; for kl_loss."""
     kl_in_reward: NonNegativeFloat = 0.0
     """Coefficient of the KL penalty subtracted from each token's reward; 0 leaves it out."""
     kl_loss: NonNegativeFloat = 0.0

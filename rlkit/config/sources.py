@@ -50,15 +50,15 @@ def settings_class(config_class: type[BaseModel]) -> type[BaseSettings]:
 def read_file(config_class: type[BaseModel], path: Path) -> Source:
     """A TOML or YAML project file. Raises `ConfigError` naming file and line for one that cannot be read."""
     if not path.is_file():
-        raise ConfigError(f"project file {path} does not exist")
+        raise ConfigError(f"project file {path} {'is a folder' if path.is_dir() else 'does not exist'}")
+    if path.suffix not in {".toml", ".yaml", ".yml"}:
+        raise ConfigError(f"project file {path} must end in .toml, .yaml or .yml")
     reader = settings_class(config_class)
     try:
-        if path.suffix in {".yaml", ".yml"}:
-            values = YamlConfigSettingsSource(reader, yaml_file=path)()
-        elif path.suffix == ".toml":
+        if path.suffix == ".toml":
             values = TomlConfigSettingsSource(reader, toml_file=path)()
         else:
-            raise ConfigError(f"project file {path} must end in .toml, .yaml or .yml")
+            values = YamlConfigSettingsSource(reader, yaml_file=path)()
     except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"project file {path} cannot be read: {' '.join(str(error).split())}") from error
     except UnicodeDecodeError as error:

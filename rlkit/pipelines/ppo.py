@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlkit.algos.aggregation import Aggregation
-from rlkit.algos.objective import PolicyObjective, ValueObjective
-from rlkit.algos.policy_losses.ppo_clip import PPOClip
+from rlkit.algos.objective import ValueObjective
 from rlkit.cluster.weight_sync import DirectWeightSync
 from rlkit.config.runs import PPOConfig
 from rlkit.data.chat import encode_prompts
@@ -17,6 +15,7 @@ from rlkit.data.order import EpochOrder
 from rlkit.data.prompts import load_prompts
 from rlkit.pipelines.assembly import LocatedModel, fill_model, locate, model_role, prepare_process, write_model
 from rlkit.pipelines.batch_limits import check_context, check_enough_prompts
+from rlkit.pipelines.objectives import build_policy_objective
 from rlkit.pipelines.run_session import run_session, set_environment_guards
 from rlkit.pipelines.starting_point import already_finished, starting_point
 from rlkit.plugin import PluginKind
@@ -175,13 +174,7 @@ def assemble(
             samples=rollout.samples_per_prompt,
             stop=rollout.stop,
         ),
-        policy_objective=PolicyObjective(
-            policy_loss=PPOClip(algorithm.clip_low, algorithm.clip_high, algorithm.dual_clip),
-            aggregation=Aggregation(algorithm.loss_aggregation, algorithm.horizon or rollout.max_response_tokens),
-            kl_loss=algorithm.kl_loss,
-            kl_estimator=algorithm.kl_estimator,
-            entropy_bonus=algorithm.entropy_bonus,
-        ),
+        policy_objective=build_policy_objective(algorithm, horizon=rollout.max_response_tokens),
         value_objective=ValueObjective(config.critic.value_clip),
         advantages=AdvantageSettings(
             algorithm.advantage, algorithm.gamma, algorithm.lam, algorithm.kl_estimator, algorithm.kl_in_reward

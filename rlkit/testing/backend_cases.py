@@ -87,12 +87,13 @@ def policy_objective(*, entropy_bonus: float = 0.0, scale: float = 1.0) -> Polic
     """PPO's clipped loss, token mean; a large `scale` of the loss makes gradients overflow."""
     from rlkit.algos.aggregation import Aggregation
     from rlkit.algos.objective import PolicyObjective
-    from rlkit.algos.policy_losses.ppo_clip import PPOClip, TokenLosses
+    from rlkit.algos.policy_losses.ppo_clip import PPOClip
+    from rlkit.algos.policy_losses.token_losses import TokenLosses
 
     clip = PPOClip(0.2, 0.2, 3.0)
 
-    def loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor) -> TokenLosses:
-        token = clip(log_probs, old_log_probs, advantages)
+    def loss(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor) -> TokenLosses:
+        token = clip(log_probs, old_log_probs, advantages, mask)
         return TokenLosses(token.losses * scale, token.metrics)
 
     return PolicyObjective(clip if scale == 1.0 else loss, Aggregation("token_mean"), entropy_bonus=entropy_bonus)

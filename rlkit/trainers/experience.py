@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from rlkit.algos.advantages.gae import compute_gae
-from rlkit.algos.advantages.grpo import compute_grpo
+from rlkit.algos.advantages.estimators import ESTIMATORS, AdvantageInputs
 from rlkit.algos.kl import KLEstimator, compute_kl
 from rlkit.algos.masked import masked_mean
 from rlkit.algos.objective import explained_variance
@@ -21,9 +19,9 @@ from rlkit.types import Experience, Ragged, Reward, Rollouts
 
 @dataclass(frozen=True)
 class AdvantageSettings:
-    """estimator, gamma, lam: see `rlkit.algos.advantages`; kl_in_reward: coefficient of the KL in the token rewards."""
+    """estimator: a name of `ESTIMATORS`; gamma, lam: see `rlkit.algos.advantages`; kl_in_reward: coefficient of the KL in the token rewards."""
 
-    estimator: Literal["gae", "grpo"]
+    estimator: str
     gamma: float
     lam: float
     kl_estimator: KLEstimator
@@ -85,7 +83,9 @@ def build_experience(
             )
             metrics["reward/kl_penalty"] = float(settings.kl_in_reward * kl.sum(dim=1).mean())
     values = None if answers.old_values is None else answers.old_values.padded(0.0)
-    advantages, returns = _estimate(token_rewards, values, mask, rollouts.group_ids, settings)
+    advantages, returns = ESTIMATORS[settings.estimator](
+        AdvantageInputs(token_rewards, mask, rollouts.group_ids, values, settings.gamma, settings.lam)
+    )
     if values is not None and returns is not None:
         metrics["critic/explained_variance"] = explained_variance(values, returns, mask)
         metrics["critic/return_mean"] = float(masked_mean(returns, mask))
@@ -103,16 +103,6 @@ def build_experience(
         ref_log_probs=answers.ref_log_probs,
     )
     return experience, metrics
-
-
-def _estimate(
-    token_rewards: Tensor, values: Tensor | None, mask: Tensor, group_ids: Tensor, settings: AdvantageSettings
-) -> tuple[Tensor, Tensor | None]:
-    if settings.estimator == "grpo":
-        return compute_grpo(token_rewards, mask, group_ids), None
-    if values is None:
-        raise ValueError("gae needs a critic")
-    return compute_gae(token_rewards, values, mask, gamma=settings.gamma, lam=settings.lam)
 
 
 def _engine_mismatch(rollouts: Rollouts, old_log_probs: Tensor, mask: Tensor) -> dict[str, float]:

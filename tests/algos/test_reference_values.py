@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from rlkit.algos.advantages.dr_grpo import compute_dr_grpo
 from rlkit.algos.advantages.gae import compute_gae
+from rlkit.algos.advantages.gpg import compute_gpg
 from rlkit.algos.advantages.grpo import compute_grpo
+from rlkit.algos.advantages.grpo_passk import compute_grpo_passk
+from rlkit.algos.advantages.opo import compute_opo
+from rlkit.algos.advantages.reinforce_plus_plus import (
+    compute_reinforce_plus_plus,
+    compute_reinforce_plus_plus_baseline,
+)
+from rlkit.algos.advantages.rloo import compute_rloo
 from rlkit.algos.aggregation import Aggregation, Denominators
 from rlkit.algos.kl import compute_kl
 from rlkit.algos.masked import masked_mean
+from rlkit.algos.policy_losses.cispo import CISPO
+from rlkit.algos.policy_losses.gmpo import GMPO
+from rlkit.algos.policy_losses.gspo import GSPO
 from rlkit.algos.policy_losses.ppo_clip import PPOClip
+from rlkit.algos.policy_losses.sapo import SAPO
+from rlkit.algos.policy_losses.token_losses import PolicyLoss
 from rlkit.algos.value_loss import compute_value_losses
 
 HORIZON = 16  # width of the reference tensors
@@ -34,40 +50,77 @@ def test_gae_matches_the_reference(oracle: dict[str, Any], mask_name: str) -> No
     close(returns, case["returns"] * mask)
 
 
-@pytest.mark.parametrize("mask_name", ["response_mask", "response_mask_with_gap"])
-def test_grpo_matches_the_reference(oracle: dict[str, Any], mask_name: str) -> None:
-    case = next(c for c in oracle["advantages"] if c["name"] == "grpo" and c["mask"] == mask_name)
+BY_GROUP: dict[str, Callable[..., Tensor]] = {
+    "grpo": compute_grpo,
+    "dr_grpo": compute_dr_grpo,
+    "grpo_passk": compute_grpo_passk,
+    "rloo": compute_rloo,
+    "opo": compute_opo,
+    "gpg": compute_gpg,
+    "reinforce_plus_plus_baseline": compute_reinforce_plus_plus_baseline,
+}
+
+
+@pytest.mark.parametrize("name", BY_GROUP)
+def test_group_estimators_match_the_reference(oracle: dict[str, Any], name: str) -> None:
     inputs = oracle["inputs"]
-    mask = inputs[mask_name].bool()
-    rewards = inputs[case["rewards"]]
-    # The reference scores an answer by all its rewards; ours count what stands on sampled tokens.
-    scores = torch.zeros_like(rewards)
-    scores[:, 0] = rewards.sum(dim=1)
-    assert mask[:, 0].all()
-    close(compute_grpo(scores, mask, torch.tensor(inputs["group_ids"])), case["advantages"])
+    cases = [case for case in oracle["advantages"] if case["name"] == name]
+    assert cases
+    for case in cases:
+        mask = inputs[case["mask"]].bool()
+        rewards = inputs[case["rewards"]]
+        # The reference scores an answer by all its rewards; ours count what stands on sampled tokens.
+        scores = torch.zeros_like(rewards)
+        scores[:, 0] = rewards.sum(dim=1)
+        assert mask[:, 0].all()
+        group_ids = torch.tensor(case.get("group_ids", inputs["group_ids"]))
+        close(BY_GROUP[name](scores, mask, group_ids), case["advantages"] * mask)
 
 
-@pytest.mark.parametrize("mode", ["token-mean", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"])
 @pytest.mark.parametrize("mask_name", ["response_mask", "response_mask_with_gap"])
-def test_ppo_clip_matches_the_reference(oracle: dict[str, Any], mask_name: str, mode: str) -> None:
-    case = next(
-        c for c in oracle["losses"] if (c["name"], c["mask"], c["aggregation"]) == ("ppo_clip", mask_name, mode)
+def test_reinforce_plus_plus_matches_the_reference(oracle: dict[str, Any], mask_name: str) -> None:
+    inputs = oracle["inputs"]
+    cases = [c for c in oracle["advantages"] if (c["name"], c["mask"]) == ("reinforce_plus_plus", mask_name)]
+    mask = inputs[mask_name].bool()
+    close(
+        compute_reinforce_plus_plus(inputs[cases[0]["rewards"]], mask, gamma=cases[0]["gamma"]),
+        cases[0]["advantages"] * mask,
     )
-    inputs = oracle["inputs"]
-    mask = inputs[mask_name].bool()
+
+
+LOSSES: dict[str, Callable[[dict[str, Any]], PolicyLoss]] = {
+    "ppo_clip": lambda case: PPOClip(case["clip_low"], case["clip_high"], case["dual_clip"]),
+    "gspo": lambda case: GSPO(case["clip_low"], case["clip_high"]),
+    "cispo": lambda case: CISPO(case["clip_low"], case["clip_high"]),
+    "sapo": lambda case: SAPO(case["tau_pos"], case["tau_neg"]),
+    "gmpo": lambda case: GMPO(case["clip_low"], case["clip_high"]),
+}
+NUM_LOSSES = 18
+
+
+@pytest.mark.parametrize("index", range(NUM_LOSSES))
+def test_policy_losses_match_the_reference(oracle: dict[str, Any], index: int) -> None:
+    assert len(oracle["losses"]) == NUM_LOSSES
+    case, inputs = oracle["losses"][index], oracle["inputs"]
+    name = case["name"]
+    mask = inputs[case["mask"]].bool()
     log_probs = inputs["log_probs"].clone().requires_grad_()
-    loss_function = PPOClip(clip_low=case["clip_low"], clip_high=case["clip_high"], dual_clip=case["dual_clip"])
-    token = loss_function(log_probs, inputs["old_log_probs"], inputs["token_advantages"])
-    loss = Aggregation(mode.replace("-", "_"), HORIZON)(token.losses, mask, Denominators.of(mask))  # type: ignore[arg-type]
+    token = LOSSES[name](case)(log_probs, inputs["old_log_probs"], inputs["token_advantages"], mask)
+    # The reference averages GMPO over answers whatever the mode; ours leaves that to the mode which does so.
+    mode = "seq_mean_token_mean" if name == "gmpo" else case["aggregation"].replace("-", "_")
+    loss = Aggregation(mode, HORIZON)(token.losses, mask, Denominators.of(mask))  # type: ignore[arg-type]
     loss.backward()
-    close(loss, case["loss"])
+    close(loss.detach(), case["loss"])
     close(log_probs.grad, case["grad_log_probs"])
-    close(masked_mean(token.metrics["actor/clip_fraction"], mask), case["metrics"]["actor/pg_clipfrac"])
     close(masked_mean(token.metrics["actor/kl_to_old"], mask), case["metrics"]["actor/ppo_kl"])
-    close(masked_mean(token.metrics["actor/dual_clip_fraction"], mask), case["metrics"]["actor/pg_clipfrac_lower"])
+    if name not in ("gmpo", "sapo"):  # the reference counts GMPO's clipped tokens by the sign of the advantage
+        close(masked_mean(token.metrics["actor/clip_fraction"], mask), case["metrics"]["actor/pg_clipfrac"])
+    if name == "ppo_clip":
+        lower = masked_mean(token.metrics["actor/dual_clip_fraction"], mask)
+        close(lower, case["metrics"]["actor/pg_clipfrac_lower"])
 
 
-@pytest.mark.parametrize("name", ["k1", "k2", "k3", "abs"])
+@pytest.mark.parametrize("name", ["k1", "k2", "k3", "abs", "k1+", "k3+"])
 def test_kl_estimators_match_the_reference(oracle: dict[str, Any], name: str) -> None:
     case = next(c for c in oracle["kl"] if c["name"] == name)
     log_probs = oracle["inputs"]["log_probs"].clone().requires_grad_()

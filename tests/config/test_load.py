@@ -66,7 +66,11 @@ def test_paths_in_a_file_are_relative_to_the_file_and_others_to_the_folder_one_i
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("data.train=a.jsonl", ("a.jsonl",)), ('data.train=["a.jsonl", "b.jsonl"]', ("a.jsonl", "b.jsonl"))],
+    [
+        ("data.train=a.jsonl", ("a.jsonl",)),
+        ("data.train=", ()),
+        ('data.train=["a.jsonl", "b.jsonl"]', ("a.jsonl", "b.jsonl")),
+    ],
 )
 def test_lists_can_be_set_by_one_value_or_as_toml(text, value):
     assert load_config("ppo", assignments=[text], environ={}).config.data.train == value
@@ -106,6 +110,11 @@ def test_a_config_is_frozen():
         ("algorithm.mini_batch_samples=512", "near values that do: "),
         ("reward.weights=[1, 2]", "reward.weights has 2 numbers for 0 functions"),
         ("data.train=3", "data.train = 3 (--set): must be a list"),
+        ("actor=3", "actor = 3 (--set): must be a table of keys and values"),
+        ("actor.options=3", "actor.options = 3 (--set): must be a table of keys and values"),
+        ("actor.betas=[0.9]", "actor.betas (--set) has too few values: number 2 is missing"),
+        ("actor.betas=[0.9, 0.9, 0.9]", "actor.betas = [0.9, 0.9, 0.9] (--set): must have at most 2 values"),
+        ("actor.betas=[0.9, 1]", "actor.betas.1 = 1 (--set): must be less than 1"),
         ("actor.lr", "--set actor.lr: write key=value"),
     ],
 )
@@ -132,7 +141,7 @@ def test_all_faults_are_told_at_once():
     [
         ("a.toml", "[actor\nlr = 1\n", "a.toml"),
         ("a.yaml", "actor: [1\n", "a.yaml"),
-        ("a.ini", "", "a.ini"),
+        ("a.ini", "", "a.ini must end in .toml, .yaml or .yml"),
         ("a.toml", "actor = 3\n", "actor = 3"),
         ("a.yaml", "- 1\n", "a.yaml"),
     ],
@@ -144,6 +153,11 @@ def test_files_that_cannot_be_read_are_named(tmp_path, name, text, message):
         load_config("ppo", file, environ={})
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_folder_is_no_project_file(tmp_path):
+    with pytest.raises(ConfigError, match="is a folder"):
+        load_config("ppo", tmp_path, environ={})
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -3,21 +3,12 @@ DAPO, arXiv:2503.14476) and the dual clip (Ye et al. 2019, arXiv:1912.09729, eq.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from rlkit.algos.kl import MAX_LOG_RATIO
-
-
-@dataclass(frozen=True, eq=False)
-class TokenLosses:
-    """losses [B, R], differentiable in the log-probs; metrics: name -> [B, R] of per-token values to be averaged."""
-
-    losses: Tensor
-    metrics: Mapping[str, Tensor]
+from rlkit.algos.policy_losses.token_losses import TokenLosses, clamped_log_ratio
 
 
 @dataclass(frozen=True)
@@ -28,9 +19,9 @@ class PPOClip:
     clip_high: float
     dual_clip: float
 
-    def __call__(self, log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor) -> TokenLosses:
-        """All [B, R]; what stands outside the mask is of no account to the caller."""
-        log_ratio = torch.clamp(log_probs.float() - old_log_probs.float(), -MAX_LOG_RATIO, MAX_LOG_RATIO)
+    def __call__(self, log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor) -> TokenLosses:
+        """See `PolicyLoss`."""
+        log_ratio = clamped_log_ratio(log_probs, old_log_probs)
         ratio = torch.exp(log_ratio)
         plain = -advantages * ratio
         clipped = -advantages * torch.clamp(ratio, 1 - self.clip_low, 1 + self.clip_high)

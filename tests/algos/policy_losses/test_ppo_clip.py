@@ -9,11 +9,13 @@ import torch
 
 from rlkit.algos.policy_losses.ppo_clip import PPOClip
 
+MASK = torch.ones(1, 4, dtype=torch.bool)
+
 
 def loss_and_gradient(ratio: float, advantage: float) -> tuple[float, float]:
     log_probs = torch.tensor([[math.log(ratio)]], requires_grad=True)
     token = PPOClip(clip_low=0.2, clip_high=0.3, dual_clip=3.0)(
-        log_probs, torch.zeros(1, 1), torch.tensor([[advantage]])
+        log_probs, torch.zeros(1, 1), torch.tensor([[advantage]]), torch.ones(1, 1, dtype=torch.bool)
     )
     token.losses.sum().backward()
     assert log_probs.grad is not None
@@ -44,6 +46,6 @@ def test_an_enormous_ratio_stays_finite():
 
 def test_metrics_are_per_token_indicators():
     log_probs = torch.log(torch.tensor([[1.0, 1.5, 0.5, 9.0]]))
-    token = PPOClip(0.2, 0.3, 3.0)(log_probs, torch.zeros(1, 4), torch.tensor([[1.0, 1.0, -1.0, -1.0]]))
+    token = PPOClip(0.2, 0.3, 3.0)(log_probs, torch.zeros(1, 4), torch.tensor([[1.0, 1.0, -1.0, -1.0]]), MASK)
     assert token.metrics["actor/clip_fraction"].tolist() == [[0.0, 1.0, 1.0, 0.0]]
     assert token.metrics["actor/dual_clip_fraction"].tolist() == [[0.0, 0.0, 0.0, 1.0]]

@@ -97,7 +97,7 @@ def test_generate_and_eval_compare_two_models(trained, rlkit_command):
         )
     assert len(lines(trained / "sft.jsonl")) == 40
     shown = rlkit_command(trained, "eval", "sft.jsonl", "ppo.jsonl", "--output", "result.json").stdout
-    assert "against sft.jsonl" in shown or "with sft.jsonl" in shown
+    assert "compared with sft.jsonl" in shown
     result = json.loads((trained / "result.json").read_text())
     assert [source["prompts"] for file in result["files"] for source in file["sources"]] == [40, 40]
     assert 0 <= result["comparisons"][0]["test"]["p_value"] <= 1

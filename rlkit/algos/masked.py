@@ -28,6 +28,11 @@ def row_sums(values: Tensor, mask: Tensor) -> Tensor:
     return where_mask(values, mask).sum(dim=1)
 
 
+def row_means(values: Tensor, mask: Tensor) -> Tensor:
+    """[B] mean of each row over the mask; zero for a row without any."""
+    return row_sums(values, mask) / mask.sum(dim=1).clamp(min=1)
+
+
 def spread(row_values: Tensor, mask: Tensor) -> Tensor:
     """[B, R]: each row's value [B] on all of its tokens in the mask, zero elsewhere."""
     return where_mask(row_values[:, None].expand(mask.shape), mask)

@@ -17,6 +17,7 @@ from rlkit.config.sections import (
     PromptDataSection,
     ReferenceSection,
     RewardSection,
+    RolloutCorrectionSection,
     RolloutSection,
     RunSection,
     SFTDataSection,
@@ -46,6 +47,7 @@ class PPOConfig(Section):
     rollout: RolloutSection = Field(default_factory=RolloutSection)
     reward: RewardSection = Field(default_factory=RewardSection)
     algorithm: AlgorithmSection = Field(default_factory=AlgorithmSection)
+    rollout_correction: RolloutCorrectionSection = Field(default_factory=RolloutCorrectionSection)
     actor: ActorSection = Field(default_factory=ActorSection)
     critic: CriticSection = Field(default_factory=CriticSection)
     reference: ReferenceSection = Field(default_factory=ReferenceSection)

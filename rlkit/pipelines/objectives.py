@@ -13,7 +13,9 @@ from rlkit.algos.policy_losses.gspo import GSPO
 from rlkit.algos.policy_losses.ppo_clip import PPOClip
 from rlkit.algos.policy_losses.sapo import SAPO
 from rlkit.algos.policy_losses.token_losses import PolicyLoss
-from rlkit.config.sections import AlgorithmSection
+from rlkit.algos.rollout_correction import ImportanceWeights, Rejection
+from rlkit.config.sections import AlgorithmSection, RolloutCorrectionSection
+from rlkit.trainers.correction import RolloutCorrection
 
 POLICY_LOSSES: Mapping[str, Callable[[AlgorithmSection], PolicyLoss]] = {
     "ppo_clip": lambda section: PPOClip(section.clip_low, section.clip_high, section.dual_clip),
@@ -35,3 +37,17 @@ def build_policy_objective(section: AlgorithmSection, *, horizon: int) -> Policy
         kl_estimator=section.kl_estimator,
         entropy_bonus=section.entropy_bonus,
     )
+
+
+def build_correction(section: RolloutCorrectionSection) -> RolloutCorrection:
+    """What the run does about differences between engine and trainer."""
+    weights = None
+    if section.importance_weights != "none":
+        weights = ImportanceWeights(
+            section.importance_weights,
+            section.weight_high,
+            section.weight_low,
+            zero_outside=section.outside == "zero",
+            normalise=section.normalise,
+        )
+    return RolloutCorrection(weights, tuple(Rejection(*rule) for rule in section.rules))

@@ -15,7 +15,7 @@ from rlkit.data.order import EpochOrder
 from rlkit.data.prompts import load_prompts
 from rlkit.pipelines.assembly import LocatedModel, fill_model, locate, model_role, prepare_process, write_model
 from rlkit.pipelines.batch_limits import check_context, check_enough_prompts
-from rlkit.pipelines.objectives import build_policy_objective
+from rlkit.pipelines.objectives import build_correction, build_policy_objective
 from rlkit.pipelines.run_session import run_session, set_environment_guards
 from rlkit.pipelines.starting_point import already_finished, starting_point
 from rlkit.plugin import PluginKind
@@ -179,6 +179,7 @@ def assemble(
         advantages=AdvantageSettings(
             algorithm.advantage, algorithm.gamma, algorithm.lam, algorithm.kl_estimator, algorithm.kl_in_reward
         ),
+        correction=build_correction(config.rollout_correction),
         validator=None if validation is None else build_validator(config, located, scorer, validation),
         # The engine and the actor hold a copy of the weights each; what they can share on one device is the KV cache's room.
         handover=("kv_cache",),

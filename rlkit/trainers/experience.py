@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from rlkit.algos.advantages.estimators import ESTIMATORS, AdvantageInputs
 from rlkit.algos.kl import KLEstimator, compute_kl
-from rlkit.algos.masked import masked_mean
+from rlkit.algos.masked import masked_mean, where_mask
 from rlkit.algos.objective import explained_variance
 from rlkit.algos.token_rewards import place_scores, subtract_kl
 from rlkit.protocols import Critic, PolicyActor, ReferenceModel
+from rlkit.trainers.correction import RolloutCorrection
 from rlkit.types import Experience, Ragged, Reward, Rollouts
 
 
@@ -59,7 +59,11 @@ def ask_models(
 
 
 def build_experience(
-    rollouts: Rollouts, rewards: Sequence[Reward], answers: ModelAnswers, settings: AdvantageSettings
+    rollouts: Rollouts,
+    rewards: Sequence[Reward],
+    answers: ModelAnswers,
+    settings: AdvantageSettings,
+    correction: RolloutCorrection,
 ) -> tuple[Experience, dict[str, float]]:
     """The experience, and metrics of what went into it."""
     mask = rollouts.response_mask.padded(False)
@@ -91,26 +95,18 @@ def build_experience(
         metrics["critic/return_mean"] = float(masked_mean(returns, mask))
     metrics["actor/advantage_std"] = float(advantages[mask].std()) if int(mask.sum()) > 1 else 0.0
     metrics["actor/entropy_before"] = float(masked_mean(answers.entropy.padded(0.0), mask))
-    metrics |= _engine_mismatch(rollouts, old_log_probs, mask)
+    corrected = correction(rollouts, old_log_probs, mask)
+    metrics |= corrected.metrics
     lengths = rollouts.response_ids.lengths
     experience = Experience(
         rollouts=rollouts,
         old_log_probs=answers.old_log_probs,
-        advantages=Ragged.from_padded(advantages, lengths),
-        loss_mask=rollouts.response_mask,
+        # Scores and baselines are those of all answers; what was rejected only loses its place in the loss.
+        advantages=Ragged.from_padded(where_mask(advantages, corrected.kept), lengths),
+        loss_mask=Ragged.from_padded(corrected.kept, lengths),
         returns=None if returns is None else Ragged.from_padded(returns, lengths),
         old_values=answers.old_values,
         ref_log_probs=answers.ref_log_probs,
+        importance_weights=None if corrected.weights is None else Ragged.from_padded(corrected.weights, lengths),
     )
     return experience, metrics
-
-
-def _engine_mismatch(rollouts: Rollouts, old_log_probs: Tensor, mask: Tensor) -> dict[str, float]:
-    """How far the engine's log-probs are from the trainer's: near zero, or something is wrong with one of them."""
-    if rollouts.rollout_log_probs is None:
-        return {}
-    difference = (rollouts.rollout_log_probs.padded(0.0) - old_log_probs).abs()
-    return {
-        "rollout/log_prob_difference_mean": float(masked_mean(difference, mask)),
-        "rollout/log_prob_difference_max": float(difference[mask].max()) if bool(mask.any()) else 0.0,
-    }

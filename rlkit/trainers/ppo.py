@@ -6,7 +6,7 @@ Not here: how the parts are built (pipelines), the maths (algos), who listens (h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -18,6 +18,7 @@ from rlkit.rewards.scoring import ScoresSamples, decode_responses, score_rollout
 from rlkit.rollout.collector import collect_rollouts, step_seed
 from rlkit.trainers.average import Average
 from rlkit.trainers.clock import StageClock
+from rlkit.trainers.correction import RolloutCorrection
 from rlkit.trainers.experience import AdvantageSettings, ask_models, build_experience
 from rlkit.trainers.ppo_state import PPOState, PromptStream
 from rlkit.trainers.reward_metrics import response_metrics, reward_metrics
@@ -58,6 +59,7 @@ class PPOParts:
     policy_objective: PolicyObjective
     value_objective: ValueObjective
     advantages: AdvantageSettings
+    correction: RolloutCorrection = field(default_factory=RolloutCorrection)
     critic: Critic | None = None
     reference: ReferenceModel | None = None
     validator: Validator | None = None
@@ -116,7 +118,7 @@ class PPOTrainer:
                 rollouts, parts.actor, parts.reference, parts.critic, temperature=parts.sampling.temperature
             )
         with clock.stage("advantages"):
-            return build_experience(rollouts, rewards, answers, parts.advantages)
+            return build_experience(rollouts, rewards, answers, parts.advantages, parts.correction)
 
     def update_critic(self, experience: Experience, clock: StageClock) -> dict[str, float]:
         """One optimizer step for each mini-batch of each epoch; nothing without a critic."""

@@ -130,6 +130,20 @@ def test_grpo_needs_two_samples():
         load_config("ppo", assignments=["algorithm.advantage=grpo", "rollout.samples_per_prompt=1"], environ={})
 
 
+def test_rejection_rules_are_read_and_nonsense_is_refused():
+    good = 'rollout_correction.reject=["seq_mean_k1 0.9 1.1", "token_k3 0.01"]'
+    section = load_config("ppo", assignments=[good], environ={}).config.rollout_correction
+    assert section.rules == (("seq_mean", "k1", 1.1, 0.9), ("token", "k3", 0.01, 0.0))
+    for wrong in ("seq_k1 0.9 1.1", "token_k1 0.9", "token_k1 1.1 0.9", "token_k3 0.1 0.2", "token_k3 x"):
+        with pytest.raises(ConfigError, match="is no rule; write for example"):
+            load_config("ppo", assignments=[f"rollout_correction.reject={wrong}"], environ={})
+
+
+def test_gmpo_needs_its_aggregation():
+    with pytest.raises(ConfigError, match="gmpo has one loss for each answer"):
+        load_config("ppo", assignments=["algorithm.policy_loss=gmpo"], environ={})
+
+
 def test_all_faults_are_told_at_once():
     with pytest.raises(ConfigError) as caught:
         load_config("ppo", assignments=["actor.lr=-1", "rollout.top_p=2"], environ={})

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from rlkit.algos.rollout_correction import ImportanceWeights, Rejection
+from rlkit.errors import TrainingError
 from rlkit.testing.fakes import FakeActor, FakeCritic, FakeEngine, fake_prompts
+from rlkit.trainers.correction import RolloutCorrection
 from rlkit.trainers.experience import AdvantageSettings, ask_models, build_experience
 from rlkit.types import Reward, SamplingParams
 
 SCORES = [1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0]
 
 
-def build(estimator="gae", *, kl=0.0, reference=None, critic=True):
-    rollouts = FakeEngine().generate(fake_prompts(2), SamplingParams(max_tokens=2, samples=4))
+def build(estimator="gae", *, kl=0.0, reference=None, critic=True, correction=None, engine=None):
+    rollouts = (engine or FakeEngine()).generate(fake_prompts(2), SamplingParams(max_tokens=2, samples=4))
     answers = ask_models(rollouts, FakeActor(), reference, FakeCritic(value=0.25) if critic else None, temperature=1.0)
     settings = AdvantageSettings(estimator, 1.0, 1.0, "k1", kl)
-    return build_experience(rollouts, [Reward(score) for score in SCORES], answers, settings)
+    return build_experience(
+        rollouts, [Reward(score) for score in SCORES], answers, settings, correction or RolloutCorrection()
+    )
 
 
 def test_returns_are_the_scores_without_discount():
@@ -55,3 +62,41 @@ def test_a_reference_is_reported_even_when_it_costs_nothing():
     _, metrics = build(reference=FakeActor(log_odds=-1.0))
     assert "actor/kl_to_reference" in metrics
     assert "reward/kl_penalty" not in metrics
+
+
+def test_an_engine_that_agrees_is_measured_and_left_alone():
+    experience, metrics = build()
+    assert experience.importance_weights is None
+    assert torch.equal(experience.loss_mask.values, experience.rollouts.response_mask.values)
+    assert metrics["rollout/log_prob_difference_max"] == pytest.approx(0, abs=1e-6)
+    assert metrics["rollout/correlation"] == pytest.approx(1, abs=1e-4)
+
+
+def test_a_stale_engine_shows_and_is_weighed():
+    stale = FakeEngine(log_odds=1.0)
+    experience, metrics = build(correction=RolloutCorrection(ImportanceWeights("token", 5.0)), engine=stale)
+    assert metrics["rollout/log_prob_difference_max"] > 0.3
+    expected = torch.exp(experience.old_log_probs.values - experience.rollouts.rollout_log_probs.values)
+    torch.testing.assert_close(experience.importance_weights.values, expected)
+
+
+def test_rejected_tokens_leave_the_loss_and_nothing_else():
+    stale = FakeEngine(log_odds=1.0)
+    plain, _ = build(engine=stale)
+    rule = Rejection("token", "k1", 1.0, 0.0)  # a ratio above 1: answers that the engine thought less likely
+    rejected, metrics = build(correction=RolloutCorrection(rules=(rule,)), engine=stale)
+    kept = rejected.loss_mask.values
+    assert 0 < metrics["rollout/rejected_fraction"] < 1
+    assert metrics["rollout/rejected_fraction"] == pytest.approx(float((~kept).float().mean()))
+    assert not rejected.advantages.values[~kept].any()
+    torch.testing.assert_close(rejected.advantages.values[kept], plain.advantages.values[kept])
+
+
+def test_a_correction_without_the_engines_log_probs_is_refused():
+    class Silent(FakeEngine):
+        def generate(self, prompts, sampling):
+            return replace(super().generate(prompts, sampling), rollout_log_probs=None)
+
+    build(engine=Silent())
+    with pytest.raises(TrainingError, match="needs the engine's log-probs"):
+        build(correction=RolloutCorrection(ImportanceWeights("token", 2.0)), engine=Silent())

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlkit.algos.policy_losses.token_losses import TokenLosses, clamped_log_ratio, row_means
+from rlkit.algos.masked import row_means
+from rlkit.algos.policy_losses.token_losses import TokenLosses, clamped_log_ratio
 
 
 @dataclass(frozen=True)

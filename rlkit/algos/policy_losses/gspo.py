@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlkit.algos.policy_losses.token_losses import TokenLosses, clamped_log_ratio, row_means
+from rlkit.algos.masked import row_means
+from rlkit.algos.policy_losses.token_losses import TokenLosses, clamped_log_ratio
 
 MAX_SEQUENCE_LOG_RATIO = 10.0
 """A mean log-ratio of 10 is far beyond any clip bound."""

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from rlkit.algos.kl import MAX_LOG_RATIO
-from rlkit.algos.masked import row_sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +31,3 @@ class PolicyLoss(Protocol):
 def clamped_log_ratio(log_probs: Tensor, old_log_probs: Tensor) -> Tensor:
     """log(p / p_old) in float32, within +-20 so that its exponential stays finite."""
     return torch.clamp(log_probs.float() - old_log_probs.float(), -MAX_LOG_RATIO, MAX_LOG_RATIO)
-
-
-def row_means(values: Tensor, mask: Tensor) -> Tensor:
-    """[B] mean of each row over the mask; zero for a row without any."""
-    return row_sums(values, mask) / mask.sum(dim=1).clamp(min=1)

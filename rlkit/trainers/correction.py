@@ -1,0 +1,56 @@
+"""What a run does about an engine whose probabilities differ from the trainer's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rlkit.algos.masked import masked_mean
+from rlkit.algos.rollout_correction import (
+    ImportanceWeights,
+    Rejection,
+    apply_rejections,
+    correction_metrics,
+    rollout_log_ratio,
+)
+from rlkit.errors import TrainingError
+from rlkit.types import Rollouts
+
+
+@dataclass(frozen=True, eq=False)
+class Corrected:
+    """weights [B, R] or None; kept [B, R] bool: the loss mask; metrics: how far engine and trainer are apart."""
+
+    weights: Tensor | None
+    kept: Tensor
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class RolloutCorrection:
+    """weights None and no rules: nothing is changed, only measured."""
+
+    weights: ImportanceWeights | None = None
+    rules: tuple[Rejection, ...] = ()
+
+    def __call__(self, rollouts: Rollouts, old_log_probs: Tensor, mask: Tensor) -> Corrected:
+        """old_log_probs, mask [B, R]. Raises `TrainingError` when the engine gives no log-probs to correct with."""
+        if rollouts.rollout_log_probs is None:
+            if self.weights is not None or self.rules:
+                raise TrainingError(
+                    "rollout_correction needs the engine's log-probs, and this rollout engine gives none; "
+                    "choose another rollout.engine or switch the correction off"
+                )
+            return Corrected(None, mask, {})
+        rollout_log_probs = rollouts.rollout_log_probs.padded(0.0)
+        log_ratio = rollout_log_ratio(old_log_probs, rollout_log_probs, mask)
+        weights = None if self.weights is None else self.weights(log_ratio, mask)
+        kept = apply_rejections(log_ratio, mask, self.rules)
+        difference = (rollout_log_probs - old_log_probs).abs()
+        metrics = {
+            "rollout/log_prob_difference_mean": float(masked_mean(difference, mask)),
+            "rollout/log_prob_difference_max": float(difference[mask].max()) if bool(mask.any()) else 0.0,
+            **correction_metrics(old_log_probs, rollout_log_probs, mask, weights, kept),
+        }
+        return Corrected(weights, kept, metrics)

@@ -72,6 +72,10 @@ class PPOConfig(Section):
         return self.algorithm.advantage == "gae"
 
     @property
+    def uses_greedy_baseline(self) -> bool:
+        return self.algorithm.advantage == "remax"
+
+    @property
     def uses_reference(self) -> bool:
         return self.algorithm.kl_in_reward > 0 or self.algorithm.kl_loss > 0
 
@@ -95,6 +99,11 @@ class PPOConfig(Section):
             raise ValueError(
                 f"algorithm.advantage = {algorithm.advantage} compares the answers to one prompt: "
                 f"rollout.samples_per_prompt must be at least 2, got {samples}"
+            )
+        if algorithm.advantage == "gdpo" and algorithm.kl_in_reward > 0:
+            raise ValueError(
+                "algorithm.advantage = gdpo compares the scores of the reward functions, which kl_in_reward = "
+                f"{algorithm.kl_in_reward:g} would not reach; use algorithm.kl_loss"
             )
         if algorithm.policy_loss == "gmpo" and algorithm.loss_aggregation != "seq_mean_token_mean":
             raise ValueError(

@@ -266,10 +266,12 @@ AdvantageName = Literal[
     "rloo",
     "opo",
     "gpg",
+    "gdpo",
+    "remax",
     "reinforce_plus_plus",
     "reinforce_plus_plus_baseline",
 ]
-WITHOUT_GROUPS = ("gae", "reinforce_plus_plus")
+WITHOUT_GROUPS = ("gae", "remax", "reinforce_plus_plus")
 """Advantage estimators that do not compare the answers to one prompt."""
 
 
@@ -277,7 +279,7 @@ class AlgorithmSection(Section):
     """The maths of the update."""
 
     advantage: AdvantageName = "gae"
-    """Advantage estimator. gae: needs a critic, per-token credit. reinforce_plus_plus: neither critic nor groups. The others compare the answers to one prompt and need no critic. Formulas: docs/algorithms.md."""
+    """Advantage estimator. gae: needs a critic, per-token credit. remax: a greedy answer to each prompt as baseline. reinforce_plus_plus: none of these. The others compare the answers to one prompt and need no critic; gdpo does so for each reward function by itself. Formulas: docs/algorithms.md."""
     gamma: PositiveFraction = 1.0
     """Discount of later rewards; 1 is usual for answers that are judged at their end."""
     lam: Fraction = 1.0

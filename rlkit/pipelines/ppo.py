@@ -177,8 +177,14 @@ def assemble(
         policy_objective=build_policy_objective(algorithm, horizon=rollout.max_response_tokens),
         value_objective=ValueObjective(config.critic.value_clip),
         advantages=AdvantageSettings(
-            algorithm.advantage, algorithm.gamma, algorithm.lam, algorithm.kl_estimator, algorithm.kl_in_reward
+            algorithm.advantage,
+            algorithm.gamma,
+            algorithm.lam,
+            algorithm.kl_estimator,
+            algorithm.kl_in_reward,
+            {function.label: weight for function, weight in zip(scorer.functions, scorer.weights, strict=True)},
         ),
+        greedy_baseline=config.uses_greedy_baseline,
         correction=build_correction(config.rollout_correction),
         validator=None if validation is None else build_validator(config, located, scorer, validation),
         # The engine and the actor hold a copy of the weights each; what they can share on one device is the KV cache's room.

@@ -184,7 +184,8 @@ class FakeScorer:
     """1 for the word `right`, else 0."""
 
     def score(self, samples: Sequence[Sample]) -> list[Reward]:
-        return [Reward(float(sample.response == sample.prompt.reference)) for sample in samples]
+        scores = [float(sample.response == sample.prompt.reference) for sample in samples]
+        return [Reward(score, {"word": score}) for score in scores]
 
 
 def _log_probs(log_odds: Tensor, responses: Ragged) -> Tensor:

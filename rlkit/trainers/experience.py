@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
 
 import torch
+from torch import Tensor
 
 from rlkit.algos.advantages.estimators import ESTIMATORS, AdvantageInputs
 from rlkit.algos.kl import KLEstimator, compute_kl
@@ -19,13 +21,14 @@ from rlkit.types import Experience, Ragged, Reward, Rollouts
 
 @dataclass(frozen=True)
 class AdvantageSettings:
-    """estimator: a name of `ESTIMATORS`; gamma, lam: see `rlkit.algos.advantages`; kl_in_reward: coefficient of the KL in the token rewards."""
+    """estimator: a name of `ESTIMATORS`; gamma, lam: see `rlkit.algos.advantages`; kl_in_reward: coefficient of the KL in the token rewards; part_weights: weight of each reward function, by its part's name."""
 
     estimator: str
     gamma: float
     lam: float
     kl_estimator: KLEstimator
     kl_in_reward: float
+    part_weights: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +67,10 @@ def build_experience(
     answers: ModelAnswers,
     settings: AdvantageSettings,
     correction: RolloutCorrection,
+    *,
+    greedy_rewards: Sequence[Reward] | None = None,
 ) -> tuple[Experience, dict[str, float]]:
-    """The experience, and metrics of what went into it."""
+    """The experience, and metrics of what went into it. greedy_rewards: verdict on each prompt's greedy answer."""
     mask = rollouts.response_mask.padded(False)
     old_log_probs = answers.old_log_probs.padded(0.0)
     scores = torch.tensor([reward.score for reward in rewards], dtype=torch.float32)
@@ -88,8 +93,20 @@ def build_experience(
             metrics["reward/kl_penalty"] = float(settings.kl_in_reward * kl.sum(dim=1).mean())
     values = None if answers.old_values is None else answers.old_values.padded(0.0)
     advantages, returns = ESTIMATORS[settings.estimator](
-        AdvantageInputs(token_rewards, mask, rollouts.group_ids, values, settings.gamma, settings.lam)
+        AdvantageInputs(
+            token_rewards,
+            mask,
+            rollouts.group_ids,
+            values,
+            settings.gamma,
+            settings.lam,
+            greedy_scores=_greedy_scores(greedy_rewards, rollouts.group_ids),
+            part_scores=_part_scores(rewards, tuple(settings.part_weights)),
+            part_weights=tuple(settings.part_weights.values()),
+        )
     )
+    if greedy_rewards is not None:
+        metrics["reward/greedy_mean"] = fmean(reward.score for reward in greedy_rewards)
     if values is not None and returns is not None:
         metrics["critic/explained_variance"] = explained_variance(values, returns, mask)
         metrics["critic/return_mean"] = float(masked_mean(returns, mask))
@@ -110,3 +127,17 @@ def build_experience(
         importance_weights=None if corrected.weights is None else Ragged.from_padded(corrected.weights, lengths),
     )
     return experience, metrics
+
+
+def _greedy_scores(rewards: Sequence[Reward] | None, group_ids: Tensor) -> Tensor | None:
+    """[B]: the greedy answer's score on every row of its prompt; group_ids count the prompts."""
+    if rewards is None:
+        return None
+    return torch.tensor([reward.score for reward in rewards], dtype=torch.float32)[group_ids]
+
+
+def _part_scores(rewards: Sequence[Reward], names: Sequence[str]) -> Tensor | None:
+    """[B, K] score of each reward function; a function that abstained on an answer gave it 0."""
+    if not names:
+        return None
+    return torch.tensor([[reward.parts.get(name, 0.0) for name in names] for reward in rewards], dtype=torch.float32)

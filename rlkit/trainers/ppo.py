@@ -6,7 +6,7 @@ Not here: how the parts are built (pipelines), the maths (algos), who listens (h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -59,6 +59,7 @@ class PPOParts:
     policy_objective: PolicyObjective
     value_objective: ValueObjective
     advantages: AdvantageSettings
+    greedy_baseline: bool = False  # answer each prompt greedily too, for estimators that compare with that
     correction: RolloutCorrection = field(default_factory=RolloutCorrection)
     critic: Critic | None = None
     reference: ReferenceModel | None = None
@@ -81,9 +82,9 @@ class PPOTrainer:
         self.validate_before_training()
         while self.state.step < self.settings.steps and not stop.requested:
             clock = StageClock()
-            rollouts = self.collect(clock)
+            rollouts, greedy = self.collect(clock)
             responses, rewards = self.judge(rollouts, clock)
-            experience, metrics = self.prepare(rollouts, rewards, clock)
+            experience, metrics = self.prepare(rollouts, rewards, self.judge_greedy(greedy, clock), clock)
             metrics |= self.update_critic(experience, clock)
             metrics |= self.update_actor(experience, clock)
             self.hand_over_weights(clock)
@@ -94,13 +95,17 @@ class PPOTrainer:
             self.checkpoint_when_due()
         self.finish()
 
-    def collect(self, clock: StageClock) -> Rollouts:
-        """The next prompts, answered."""
+    def collect(self, clock: StageClock) -> tuple[Rollouts, Rollouts | None]:
+        """The next prompts, answered; and answered greedily, when the advantages are measured against that."""
+        parts, greedy = self.parts, None
         with clock.stage("rollout"):
-            sampling = self.parts.sampling.with_seed(step_seed(self.settings.seed, self.state.step))
-            rollouts = collect_rollouts(self.parts.engine, self.parts.prompts.next_batch(), sampling)
-            self.parts.engine.release(self.parts.handover)
-        return rollouts
+            prompts = parts.prompts.next_batch()
+            sampling = parts.sampling.with_seed(step_seed(self.settings.seed, self.state.step))
+            rollouts = collect_rollouts(parts.engine, prompts, sampling)
+            if parts.greedy_baseline:
+                greedy = collect_rollouts(parts.engine, prompts, replace(sampling, temperature=0.0, samples=1))
+            parts.engine.release(parts.handover)
+        return rollouts, greedy
 
     def judge(self, rollouts: Rollouts, clock: StageClock) -> tuple[list[str], list[Reward]]:
         """The answers as text, and their verdicts."""
@@ -108,8 +113,12 @@ class PPOTrainer:
             responses = decode_responses(rollouts, self.parts.tokenizer)
             return responses, score_rollouts(rollouts, responses, self.parts.scorer)
 
+    def judge_greedy(self, greedy: Rollouts | None, clock: StageClock) -> list[Reward] | None:
+        """The verdicts on the greedy answers, one for each prompt."""
+        return None if greedy is None else self.judge(greedy, clock)[1]
+
     def prepare(
-        self, rollouts: Rollouts, rewards: list[Reward], clock: StageClock
+        self, rollouts: Rollouts, rewards: list[Reward], greedy_rewards: list[Reward] | None, clock: StageClock
     ) -> tuple[Experience, dict[str, float]]:
         """Log-probs, values and advantages."""
         parts = self.parts
@@ -118,7 +127,9 @@ class PPOTrainer:
                 rollouts, parts.actor, parts.reference, parts.critic, temperature=parts.sampling.temperature
             )
         with clock.stage("advantages"):
-            return build_experience(rollouts, rewards, answers, parts.advantages, parts.correction)
+            return build_experience(
+                rollouts, rewards, answers, parts.advantages, parts.correction, greedy_rewards=greedy_rewards
+            )
 
     def update_critic(self, experience: Experience, clock: StageClock) -> dict[str, float]:
         """One optimizer step for each mini-batch of each epoch; nothing without a critic."""

@@ -19,6 +19,7 @@ from rlkit.algos.advantages.reinforce_plus_plus import (
     compute_reinforce_plus_plus,
     compute_reinforce_plus_plus_baseline,
 )
+from rlkit.algos.advantages.remax import compute_remax
 from rlkit.algos.advantages.rloo import compute_rloo
 from rlkit.algos.aggregation import Aggregation, Denominators
 from rlkit.algos.kl import compute_kl
@@ -75,6 +76,14 @@ def test_group_estimators_match_the_reference(oracle: dict[str, Any], name: str)
         assert mask[:, 0].all()
         group_ids = torch.tensor(case.get("group_ids", inputs["group_ids"]))
         close(BY_GROUP[name](scores, mask, group_ids), case["advantages"] * mask)
+
+
+@pytest.mark.parametrize("mask_name", ["response_mask", "response_mask_with_gap"])
+def test_remax_matches_the_reference(oracle: dict[str, Any], mask_name: str) -> None:
+    inputs = oracle["inputs"]
+    (case,) = [c for c in oracle["advantages"] if (c["name"], c["mask"]) == ("remax", mask_name)]
+    mask = inputs[mask_name].bool()
+    close(compute_remax(inputs[case["rewards"]], mask, inputs[case["greedy"]]), case["advantages"] * mask)
 
 
 @pytest.mark.parametrize("mask_name", ["response_mask", "response_mask_with_gap"])

@@ -107,7 +107,8 @@ def build_loop(tmp_path: Path) -> Callable[..., Loop]:
             "sampling": SamplingParams(max_tokens=2, samples=4),
             "policy_objective": PolicyObjective(PPOClip(0.2, 0.2, 3.0), Aggregation("token_mean")),
             "value_objective": ValueObjective(0.2),
-            "advantages": AdvantageSettings(estimator, 1.0, 1.0, "k3", 0.0),  # type: ignore[arg-type]
+            "advantages": AdvantageSettings(estimator, 1.0, 1.0, "k3", 0.0, {"word": 1.0}),
+            "greedy_baseline": estimator == "remax",  # type: ignore[arg-type]
             "validator": validator if validation else None,
             **(parts or {}),
         }

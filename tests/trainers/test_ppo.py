@@ -81,9 +81,10 @@ def test_every_epoch_sees_every_sample_once_in_mini_batches(build_loop):
 
 def test_epochs_are_shuffled_each_in_its_own_way_and_repeatably(build_loop):
     loop = build_loop(steps=1, epochs=2, mini_batch_samples=16)
-    rollouts = loop.engine.generate(loop.trainer.parts.prompts.next_batch(), loop.trainer.parts.sampling)
+    rollouts, greedy = loop.trainer.collect(StageClock())
+    assert greedy is None
     _, rewards = loop.trainer.judge(rollouts, StageClock())
-    experience, _ = loop.trainer.prepare(rollouts, rewards, StageClock())
+    experience, _ = loop.trainer.prepare(rollouts, rewards, None, StageClock())
 
     def rows(batches):
         return [
@@ -142,3 +143,12 @@ def test_the_metrics_of_a_step_are_finite_and_named_by_area(build_loop):
         "memory",
     }
     assert metrics["rollout/log_prob_difference_max"] == pytest.approx(0, abs=1e-6)
+
+
+def test_remax_answers_each_prompt_greedily_too_and_compares_with_that(build_loop):
+    loop = build_loop(estimator="remax", steps=1, validate_first=False).fit()
+    assert loop.engine.calls.count("generate") == 2
+    metrics = loop.recorder.metrics[1]
+    assert metrics["reward/greedy_mean"] == 0.0  # log-odds 0: not more likely than not
+    plain = build_loop(estimator="grpo", steps=1).fit()
+    assert "reward/greedy_mean" not in plain.recorder.metrics[1]

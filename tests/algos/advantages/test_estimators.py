@@ -25,13 +25,16 @@ def inputs(*, seed: int = 0, width: int = 6) -> AdvantageInputs:
     rewards = torch.zeros(mask.shape)
     rewards[torch.arange(8), last] = torch.rand(8, generator=generator)
     values = torch.randn(mask.shape, generator=generator)
-    return AdvantageInputs(rewards, mask, GROUPS, values, gamma=0.95, lam=0.9)
+    greedy = torch.rand(3, generator=generator)[GROUPS]
+    parts = torch.rand(8, 2, generator=generator)
+    return AdvantageInputs(rewards, mask, GROUPS, values, 0.95, 0.9, greedy, parts, (1.0, 0.5))
 
 
 def by_hand(name: str, scores: list[float], groups: list[int]) -> list[float]:
     rewards = torch.tensor(scores)[:, None]
     mask = torch.ones(len(scores), 1, dtype=torch.bool)
-    advantages, returns = ESTIMATORS[name](AdvantageInputs(rewards, mask, torch.tensor(groups), None, 1.0, 1.0))
+    inputs = AdvantageInputs(rewards, mask, torch.tensor(groups), None, 1.0, 1.0, None, rewards, (1.0,))
+    advantages, returns = ESTIMATORS[name](inputs)
     assert returns is None
     return advantages[:, 0].tolist()
 
@@ -49,6 +52,7 @@ def test_config_and_table_have_the_same_names():
         ("opo", [0.75, -0.25, -0.25, -0.25]),  # equal lengths: the plain mean
         ("gpg", [3.0, -1.0, -1.0, -1.0]),  # alpha = 4 answers / 1 of them scored
         ("reinforce_plus_plus_baseline", [1.5, -0.5, -0.5, -0.5]),
+        ("gdpo", [1.5, -0.5, -0.5, -0.5]),
     ],
 )
 def test_one_right_answer_of_four_by_hand(name, expected):
@@ -106,6 +110,9 @@ def test_permuting_the_rows_permutes_the_advantages(name):
         plain.values[order],
         plain.gamma,
         plain.lam,
+        plain.greedy_scores[order],
+        plain.part_scores[order],
+        plain.part_weights,
     )
     torch.testing.assert_close(ESTIMATORS[name](mixed)[0], ESTIMATORS[name](plain)[0][order])
 
@@ -137,3 +144,21 @@ def test_inserting_tool_output_leaves_the_other_tokens_alone(name):
     )
     keep = [0, *range(3, 8)]
     torch.testing.assert_close(ESTIMATORS[name](spread)[0][:, keep], ESTIMATORS[name](plain)[0])
+
+
+def test_gdpo_gives_a_part_of_small_spread_its_full_voice():
+    """One part in hundreds, one in hundredths: after normalising each, they weigh the same."""
+    parts = torch.tensor([[300.0, 0.00], [100.0, 0.03], [200.0, 0.01], [200.0, 0.02]])
+    mask = torch.ones(4, 1, dtype=torch.bool)
+    inputs = AdvantageInputs(torch.zeros(4, 1), mask, torch.zeros(4).long(), None, 1.0, 1.0, None, parts, (1.0, 1.0))
+    advantages, _ = ESTIMATORS["gdpo"](inputs)
+    standard = (parts - parts.mean(dim=0)) / parts.std(dim=0)
+    expected = standard.sum(dim=1)
+    torch.testing.assert_close(advantages[:, 0], expected / expected.std(), rtol=1e-3, atol=1e-3)
+
+
+def test_remax_takes_off_the_greedy_answers_score():
+    rewards, mask = torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.ones(2, 2, dtype=torch.bool)
+    inputs = AdvantageInputs(rewards, mask, torch.tensor([0, 0]), None, 1.0, 1.0, torch.tensor([0.4, 0.4]))
+    advantages, _ = ESTIMATORS["remax"](inputs)
+    assert advantages[:, 0].tolist() == pytest.approx([0.6, -0.4])

@@ -100,6 +100,11 @@ class PPOConfig(Section):
                 f"algorithm.advantage = {algorithm.advantage} compares the answers to one prompt: "
                 f"rollout.samples_per_prompt must be at least 2, got {samples}"
             )
+        if algorithm.sampling_rounds > 1 and samples < 2:
+            raise ValueError(
+                f"algorithm.sampling_rounds = {algorithm.sampling_rounds} compares the answers to one prompt: "
+                f"rollout.samples_per_prompt must be at least 2, got {samples}"
+            )
         if algorithm.advantage == "gdpo" and algorithm.kl_in_reward > 0:
             raise ValueError(
                 "algorithm.advantage = gdpo compares the scores of the reward functions, which kl_in_reward = "

@@ -312,6 +312,10 @@ class AlgorithmSection(Section):
     """Coefficient of the entropy added to the objective; 0 leaves it out."""
     epochs: PositiveInt = 1
     """Passes over each iteration's rollouts."""
+    target_kl: NonNegativeFloat = 0.0
+    """An iteration's updates end early when the policy's KL from the one that answered exceeds this; 0 never ends them early."""
+    sampling_rounds: PositiveInt = 1
+    """Above 1: prompts whose answers all have the same reward, which teach nothing, are replaced by fresh ones, in up to so many rounds (dynamic sampling, DAPO)."""
     mini_batch_samples: NonNegativeInt = 0
     """Answers in one optimizer step; 0 means all of the iteration's (fully on-policy). Must divide prompts_per_step x samples_per_prompt."""
 

@@ -215,6 +215,8 @@ def loop_settings(config: PPOConfig) -> PPOSettings:
         validate_every=config.trainer.validate_every,
         validate_first=config.trainer.validate_first,
         checkpoint_every=config.trainer.checkpoint_every,
+        sampling_rounds=config.algorithm.sampling_rounds,
+        target_kl=config.algorithm.target_kl,
     )
 
 

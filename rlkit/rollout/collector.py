@@ -25,3 +25,14 @@ def collect_rollouts(engine: RolloutEngine, prompts: PromptBatch, sampling: Samp
     if int(rollouts.response_ids.lengths.min()) == 0:
         raise ValueError("the rollout engine returned an answer without tokens")
     return rollouts
+
+
+def asked_prompts(rollouts: Rollouts) -> PromptBatch:
+    """The prompts that were answered, once each, in the order of appearance."""
+    first: dict[int, int] = {}
+    for row, group in enumerate(rollouts.group_ids.tolist()):
+        first.setdefault(group, row)
+    token_ids = [row.tolist() for row in rollouts.prompt_ids.rows()]
+    return PromptBatch(
+        tuple(rollouts.prompts[row] for row in first.values()), tuple(tuple(token_ids[row]) for row in first.values())
+    )

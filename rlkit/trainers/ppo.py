@@ -15,17 +15,18 @@ from rlkit.errors import TrainingError
 from rlkit.protocols import Critic, PolicyActor, ReferenceModel, RolloutEngine, Tokenizer, WeightSync
 from rlkit.protocols.rollout_engine import EnginePart
 from rlkit.rewards.scoring import ScoresSamples, decode_responses, score_rollouts
-from rlkit.rollout.collector import collect_rollouts, step_seed
+from rlkit.rollout.collector import asked_prompts, collect_rollouts, step_seed
 from rlkit.trainers.average import Average
 from rlkit.trainers.clock import StageClock
 from rlkit.trainers.correction import RolloutCorrection
 from rlkit.trainers.experience import AdvantageSettings, ask_models, build_experience
+from rlkit.trainers.judged import Judged, Refill
 from rlkit.trainers.ppo_state import PPOState, PromptStream
 from rlkit.trainers.reward_metrics import response_metrics, reward_metrics
 from rlkit.trainers.run_events import RunEvents
 from rlkit.trainers.stop_signal import StopSignal
 from rlkit.trainers.validation import Validator
-from rlkit.types import Experience, Reward, Rollouts, SamplingParams
+from rlkit.types import Experience, PromptBatch, Rollouts, SamplingParams
 
 MAX_SKIPPED_IN_A_ROW = 20
 """So many optimizer steps in a row with non-finite gradients mean that the model is lost, not that a batch was odd."""
@@ -43,6 +44,8 @@ class PPOSettings:
     validate_every: int
     validate_first: bool
     checkpoint_every: int
+    sampling_rounds: int = 1  # more than one: dynamic sampling
+    target_kl: float = 0.0  # 0: every mini-batch of every epoch is used
 
 
 @dataclass(frozen=True)
@@ -82,53 +85,74 @@ class PPOTrainer:
         self.validate_before_training()
         while self.state.step < self.settings.steps and not stop.requested:
             clock = StageClock()
-            rollouts, greedy = self.collect(clock)
-            responses, rewards = self.judge(rollouts, clock)
-            experience, metrics = self.prepare(rollouts, rewards, self.judge_greedy(greedy, clock), clock)
+            judged, metrics = self.collect(clock)
+            greedy = self.collect_greedy(judged, clock)
+            self.hand_memory_to_the_actor()
+            experience, measured = self.prepare(judged, greedy, clock)
+            metrics |= measured
             metrics |= self.update_critic(experience, clock)
             metrics |= self.update_actor(experience, clock)
             self.hand_over_weights(clock)
             self.state.step += 1
-            self.events.rollouts_ready(self.state.step, experience, responses, rewards)
-            self.events.step_finished(self.state.step, self.summarise(rollouts, rewards, metrics, clock))
+            self.events.rollouts_ready(self.state.step, experience, judged.responses, judged.rewards)
+            self.events.step_finished(self.state.step, self.summarise(judged, metrics, clock))
             self.validate_when_due()
             self.checkpoint_when_due()
         self.finish()
 
-    def collect(self, clock: StageClock) -> tuple[Rollouts, Rollouts | None]:
-        """The next prompts, answered; and answered greedily, when the advantages are measured against that."""
-        parts, greedy = self.parts, None
-        with clock.stage("rollout"):
-            prompts = parts.prompts.next_batch()
-            sampling = parts.sampling.with_seed(step_seed(self.settings.seed, self.state.step))
-            rollouts = collect_rollouts(parts.engine, prompts, sampling)
-            if parts.greedy_baseline:
-                greedy = collect_rollouts(parts.engine, prompts, replace(sampling, temperature=0.0, samples=1))
-            parts.engine.release(parts.handover)
-        return rollouts, greedy
+    def collect(self, clock: StageClock) -> tuple[Judged, dict[str, float]]:
+        """The next prompts, answered and judged; under dynamic sampling until every prompt has something to teach."""
+        first = self.answer(self.parts.prompts.next_batch(), 0, clock)
+        if self.settings.sampling_rounds == 1:
+            return first, {}
+        refill = Refill(wanted=len(first.groups()))
+        refill.add(first)
+        while refill.missing and refill.rounds < self.settings.sampling_rounds:
+            refill.add(self.answer(self.parts.prompts.next_batch(refill.missing), refill.rounds, clock))
+        return refill.result(), refill.metrics()
 
-    def judge(self, rollouts: Rollouts, clock: StageClock) -> tuple[list[str], list[Reward]]:
+    def answer(self, prompts: PromptBatch, attempt: int, clock: StageClock) -> Judged:
+        """`prompts` answered and judged; each attempt of a step samples by a seed of its own."""
+        seed = step_seed(self.settings.seed, self.state.step)
+        with clock.stage("rollout"):
+            sampling = self.parts.sampling.with_seed(step_seed(seed, attempt) if attempt else seed)
+            rollouts = collect_rollouts(self.parts.engine, prompts, sampling)
+        return self.judge(rollouts, clock)
+
+    def collect_greedy(self, judged: Judged, clock: StageClock) -> Judged | None:
+        """Each prompt's greedy answer, when the advantages are measured against that."""
+        if not self.parts.greedy_baseline:
+            return None
+        with clock.stage("rollout"):
+            sampling = replace(self.parts.sampling, temperature=0.0, samples=1)
+            rollouts = collect_rollouts(self.parts.engine, asked_prompts(judged.rollouts), sampling)
+        return self.judge(rollouts, clock)
+
+    def judge(self, rollouts: Rollouts, clock: StageClock) -> Judged:
         """The answers as text, and their verdicts."""
         with clock.stage("reward"):
             responses = decode_responses(rollouts, self.parts.tokenizer)
-            return responses, score_rollouts(rollouts, responses, self.parts.scorer)
+            rewards = score_rollouts(rollouts, responses, self.parts.scorer)
+        return Judged(rollouts, tuple(responses), tuple(rewards))
 
-    def judge_greedy(self, greedy: Rollouts | None, clock: StageClock) -> list[Reward] | None:
-        """The verdicts on the greedy answers, one for each prompt."""
-        return None if greedy is None else self.judge(greedy, clock)[1]
+    def hand_memory_to_the_actor(self) -> None:
+        self.parts.engine.release(self.parts.handover)
 
-    def prepare(
-        self, rollouts: Rollouts, rewards: list[Reward], greedy_rewards: list[Reward] | None, clock: StageClock
-    ) -> tuple[Experience, dict[str, float]]:
+    def prepare(self, judged: Judged, greedy: Judged | None, clock: StageClock) -> tuple[Experience, dict[str, float]]:
         """Log-probs, values and advantages."""
-        parts = self.parts
+        parts, rollouts = self.parts, judged.rollouts
         with clock.stage("log_probs"):
             answers = ask_models(
                 rollouts, parts.actor, parts.reference, parts.critic, temperature=parts.sampling.temperature
             )
         with clock.stage("advantages"):
             return build_experience(
-                rollouts, rewards, answers, parts.advantages, parts.correction, greedy_rewards=greedy_rewards
+                rollouts,
+                judged.rewards,
+                answers,
+                parts.advantages,
+                parts.correction,
+                greedy_rewards=None if greedy is None else greedy.rewards,
             )
 
     def update_critic(self, experience: Experience, clock: StageClock) -> dict[str, float]:
@@ -153,7 +177,13 @@ class PPOTrainer:
                 average.add(metrics)
                 self.state.policy_version += 1
                 self.stop_when_lost(metrics)
+                if self.has_gone_far_enough(metrics):
+                    break
         return average.result()
+
+    def has_gone_far_enough(self, metrics: Mapping[str, float]) -> bool:
+        """Whether the policy has left the one that answered by more than `target_kl`, so that its answers say little more."""
+        return 0 < self.settings.target_kl < metrics["actor/kl_to_old"]
 
     def mini_batches(self, experience: Experience) -> list[Experience]:
         """All epochs' mini-batches, each epoch in an order of its own that depends on seed and step only."""
@@ -171,13 +201,11 @@ class PPOTrainer:
             self.parts.engine.resume(self.parts.handover)
             self.parts.weight_sync.push(self.parts.actor, self.parts.engine, self.state.policy_version)
 
-    def summarise(
-        self, rollouts: Rollouts, rewards: list[Reward], metrics: dict[str, float], clock: StageClock
-    ) -> dict[str, float]:
+    def summarise(self, judged: Judged, metrics: dict[str, float], clock: StageClock) -> dict[str, float]:
         """All metrics of the step."""
         return {
-            **reward_metrics(rewards),
-            **response_metrics(rollouts, clock.seconds("rollout")),
+            **reward_metrics(judged.rewards),
+            **response_metrics(judged.rollouts, clock.seconds("rollout")),
             **metrics,
             **clock.metrics(),
         }

@@ -45,5 +45,6 @@ class PromptStream:
     order: EpochOrder
     batch_size: int
 
-    def next_batch(self) -> PromptBatch:
-        return self.prompts.select(self.order.take(self.batch_size))
+    def next_batch(self, size: int = 0) -> PromptBatch:
+        """The next `size` prompts; 0 means `batch_size`."""
+        return self.prompts.select(self.order.take(size or self.batch_size))

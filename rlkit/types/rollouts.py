@@ -71,3 +71,33 @@ class Rollouts:
             policy_version=self.policy_version,
             prompts=tuple(self.prompts[r] for r in index.tolist()),
         )
+
+    @staticmethod
+    def join(parts: Sequence[Rollouts]) -> Rollouts:
+        """The rows of all `parts` (at least one), with group_ids counted anew from 0 in the order of appearance.
+
+        Raises `ValueError` when they come from different weights, or when only some have rollout log-probs.
+        """
+        import torch
+
+        versions = {part.policy_version for part in parts}
+        if len(versions) > 1:
+            raise ValueError(f"rollouts of policy versions {sorted(versions)} do not belong in one batch")
+        with_log_probs = [part.rollout_log_probs for part in parts if part.rollout_log_probs is not None]
+        if with_log_probs and len(with_log_probs) < len(parts):
+            raise ValueError("only some of the rollouts have rollout log-probs")
+        numbers: dict[tuple[int, int], int] = {}
+        for index, part in enumerate(parts):
+            for group in part.group_ids.tolist():
+                numbers.setdefault((index, group), len(numbers))
+        group_ids = [numbers[index, group] for index, part in enumerate(parts) for group in part.group_ids.tolist()]
+        return Rollouts(
+            prompt_ids=Ragged.concatenate(part.prompt_ids for part in parts),
+            response_ids=Ragged.concatenate(part.response_ids for part in parts),
+            response_mask=Ragged.concatenate(part.response_mask for part in parts),
+            rollout_log_probs=Ragged.concatenate(with_log_probs) if with_log_probs else None,
+            group_ids=torch.tensor(group_ids, dtype=torch.int64),
+            finish_reasons=tuple(reason for part in parts for reason in part.finish_reasons),
+            policy_version=parts[0].policy_version,
+            prompts=tuple(prompt for part in parts for prompt in part.prompts),
+        )

@@ -81,10 +81,8 @@ def test_every_epoch_sees_every_sample_once_in_mini_batches(build_loop):
 
 def test_epochs_are_shuffled_each_in_its_own_way_and_repeatably(build_loop):
     loop = build_loop(steps=1, epochs=2, mini_batch_samples=16)
-    rollouts, greedy = loop.trainer.collect(StageClock())
-    assert greedy is None
-    _, rewards = loop.trainer.judge(rollouts, StageClock())
-    experience, _ = loop.trainer.prepare(rollouts, rewards, None, StageClock())
+    judged, _ = loop.trainer.collect(StageClock())
+    experience, _ = loop.trainer.prepare(judged, None, StageClock())
 
     def rows(batches):
         return [
@@ -152,3 +150,38 @@ def test_remax_answers_each_prompt_greedily_too_and_compares_with_that(build_loo
     assert metrics["reward/greedy_mean"] == 0.0  # log-odds 0: not more likely than not
     plain = build_loop(estimator="grpo", steps=1).fit()
     assert "reward/greedy_mean" not in plain.recorder.metrics[1]
+
+
+def test_dynamic_sampling_replaces_prompts_that_teach_nothing(build_loop):
+    loop = build_loop(estimator="grpo", steps=1, sampling_rounds=20)
+    loop.engine.log_odds = 2.0  # right seven times in eight: many groups are all right
+    judged, metrics = loop.trainer.collect(StageClock())
+    groups = judged.groups()
+    assert [len(rows) for rows in groups] == [4] * 8
+    assert all(judged.is_informative(rows) for rows in groups)
+    assert judged.rollouts.group_ids.tolist() == [group for group in range(8) for _ in range(4)]
+    assert metrics["rollout/rounds"] > 1
+    assert metrics["rollout/uninformative_fraction"] > 0
+
+
+def test_dynamic_sampling_is_bounded_and_fills_up_with_what_there_is(build_loop):
+    sure = FakeActor(log_odds=30.0)  # always right: nothing to teach, ever
+    loop = build_loop(estimator="grpo", steps=2, sampling_rounds=3, parts={"actor": sure}).fit()
+    assert loop.engine.calls.count("generate") == 6
+    metrics = loop.recorder.metrics[1]
+    assert (metrics["rollout/rounds"], metrics["rollout/uninformative_fraction"]) == (3, 1)
+    assert sure.batch_sizes == [32, 32]
+
+
+def test_without_dynamic_sampling_every_prompt_is_asked_once(build_loop):
+    loop = build_loop(estimator="grpo", steps=3).fit()
+    assert loop.engine.calls.count("generate") == 3
+    assert "rollout/rounds" not in loop.recorder.metrics[1]
+
+
+def test_updates_end_early_once_the_policy_has_gone_far_enough(build_loop):
+    eager, held = FakeActor(lr=5.0), FakeActor(lr=5.0)
+    build_loop(estimator="grpo", steps=1, epochs=10, parts={"actor": eager}).fit()
+    build_loop(estimator="grpo", steps=1, epochs=10, target_kl=0.01, parts={"actor": held}).fit()
+    assert eager.updates == 10
+    assert 1 < held.updates < 10

@@ -1,0 +1,87 @@
+"""Rollouts with their texts and verdicts, and which groups of them have anything to teach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rlkit.types import Reward, Rollouts
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Answers, as tokens and as text, and the verdict on each; row-aligned."""
+
+    rollouts: Rollouts
+    responses: tuple[str, ...]
+    rewards: tuple[Reward, ...]
+
+    def select(self, rows: Sequence[int]) -> Judged:
+        """The given rows, in the given order."""
+        return Judged(
+            self.rollouts.select(rows),
+            tuple(self.responses[row] for row in rows),
+            tuple(self.rewards[row] for row in rows),
+        )
+
+    @staticmethod
+    def join(parts: Sequence[Judged]) -> Judged:
+        """The rows of all `parts`; see `Rollouts.join`."""
+        return Judged(
+            Rollouts.join([part.rollouts for part in parts]),
+            tuple(response for part in parts for response in part.responses),
+            tuple(reward for part in parts for reward in part.rewards),
+        )
+
+    def groups(self) -> list[list[int]]:
+        """The rows of each prompt, in the order of appearance."""
+        found: dict[int, list[int]] = {}
+        for row, group in enumerate(self.rollouts.group_ids.tolist()):
+            found.setdefault(group, []).append(row)
+        return list(found.values())
+
+    def is_informative(self, rows: Sequence[int]) -> bool:
+        """Whether the rewards of a prompt's answers differ: equal ones give every answer the advantage 0."""
+        scores = [self.rewards[row].score for row in rows]
+        return max(scores) > min(scores)
+
+
+@dataclass
+class Refill:
+    """Dynamic sampling (Yu et al. 2025, DAPO, arXiv:2503.14476, section 3.2): a batch of informative groups.
+
+    Feed it rounds of judged answers until `missing` is 0 or the rounds are used up; `result` fills what is still missing
+    with groups that have nothing to teach, so that a step always has the same size.
+    """
+
+    wanted: int
+
+    def __post_init__(self) -> None:
+        self._informative: list[Judged] = []
+        self._others: list[Judged] = []
+        self.rounds = 0
+
+    def add(self, judged: Judged) -> None:
+        """One round of answers."""
+        self.rounds += 1
+        for rows in judged.groups():
+            group = judged.select(rows)
+            (self._informative if judged.is_informative(rows) else self._others).append(group)
+
+    @property
+    def missing(self) -> int:
+        return max(0, self.wanted - len(self._informative))
+
+    def result(self) -> Judged:
+        """The batch: the earliest groups, informative ones first."""
+        return Judged.join([*self._informative, *self._others][: self.wanted])
+
+    def metrics(self) -> dict[str, float]:
+        """How much was sampled for it."""
+        sampled = [*self._informative, *self._others]
+        scores = [reward.score for group in sampled for reward in group.rewards]
+        return {
+            "rollout/rounds": float(self.rounds),
+            "rollout/uninformative_fraction": len(self._others) / len(sampled),
+            "reward/mean_of_all": sum(scores) / len(scores),
+        }

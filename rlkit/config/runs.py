@@ -105,6 +105,10 @@ class PPOConfig(Section):
                 f"algorithm.sampling_rounds = {algorithm.sampling_rounds} compares the answers to one prompt: "
                 f"rollout.samples_per_prompt must be at least 2, got {samples}"
             )
+        if algorithm.kl_target > 0 and algorithm.kl_in_reward == 0:
+            raise ValueError(
+                f"algorithm.kl_target = {algorithm.kl_target:g} needs algorithm.kl_in_reward above 0 to start from"
+            )
         if algorithm.advantage == "gdpo" and algorithm.kl_in_reward > 0:
             raise ValueError(
                 "algorithm.advantage = gdpo compares the scores of the reward functions, which kl_in_reward = "

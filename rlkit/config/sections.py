@@ -306,6 +306,10 @@ class AlgorithmSection(Section):
     """Estimator of the divergence from the reference (Schulman 2020, http://joschu.net/blog/kl-approx.html). `+` takes k2's gradient, which is the divergence's own; for kl_loss."""
     kl_in_reward: NonNegativeFloat = 0.0
     """Coefficient of the KL penalty subtracted from each token's reward; 0 leaves it out."""
+    kl_target: NonNegativeFloat = 0.0
+    """Above 0, kl_in_reward is only where the coefficient starts: it then follows this KL from the reference, in nats an answer."""
+    kl_horizon: PositiveFloat = 10_000.0
+    """Answers over which the coefficient follows kl_target; smaller is faster."""
     kl_loss: NonNegativeFloat = 0.0
     """Coefficient of the KL term added to the policy loss; 0 leaves it out."""
     entropy_bonus: NonNegativeFloat = 0.0
@@ -354,6 +358,8 @@ class RolloutCorrectionSection(Section):
     """truncate: larger weights are cut to weight_high; zero: weights outside weight_low to weight_high become 0 (IcePop)."""
     normalise: bool = False
     """Divide the weights by their mean, of tokens or of answers."""
+    bypass: bool = False
+    """Take the engine's log-probs for the old ones: saves a forward pass; the policy ratio then measures from the engine's policy."""
     reject: Texts = ()
     """Rules that tokens or answers must keep to stay in the loss: "seq_mean_k1 0.9 1.1" bounds a ratio, "token_k3 0.01" a divergence. All must hold."""
 
@@ -364,7 +370,11 @@ class RolloutCorrectionSection(Section):
 
     @model_validator(mode="after")
     def _is_sound(self) -> RolloutCorrectionSection:
-        tuple(map(_parse_rejection, self.reject))
+        rules = tuple(map(_parse_rejection, self.reject))
+        if self.bypass and (rules or self.importance_weights != "none"):
+            raise ValueError(
+                "rollout_correction.bypass leaves nothing to correct: drop importance_weights and reject, or bypass"
+            )
         if self.weight_low >= self.weight_high:
             raise ValueError(
                 f"rollout_correction.weight_low {self.weight_low:g} must be below weight_high {self.weight_high:g}"

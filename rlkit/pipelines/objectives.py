@@ -50,4 +50,4 @@ def build_correction(section: RolloutCorrectionSection) -> RolloutCorrection:
             zero_outside=section.outside == "zero",
             normalise=section.normalise,
         )
-    return RolloutCorrection(weights, tuple(Rejection(*rule) for rule in section.rules))
+    return RolloutCorrection(weights, tuple(Rejection(*rule) for rule in section.rules), section.bypass)

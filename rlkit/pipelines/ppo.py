@@ -67,7 +67,7 @@ def run_ppo(resolved: Resolved) -> Path:
 
     roles = build_roles(config, located, device)
     engine = build_engine(config, located, device)
-    state = PPOState()
+    state = PPOState(kl_coefficient=config.algorithm.kl_in_reward)
     if start.checkpoint is not None:
         restore(start.checkpoint, roles, state, order)
     parts = assemble(
@@ -181,7 +181,6 @@ def assemble(
             algorithm.gamma,
             algorithm.lam,
             algorithm.kl_estimator,
-            algorithm.kl_in_reward,
             {function.label: weight for function, weight in zip(scorer.functions, scorer.weights, strict=True)},
         ),
         greedy_baseline=config.uses_greedy_baseline,
@@ -217,6 +216,8 @@ def loop_settings(config: PPOConfig) -> PPOSettings:
         checkpoint_every=config.trainer.checkpoint_every,
         sampling_rounds=config.algorithm.sampling_rounds,
         target_kl=config.algorithm.target_kl,
+        kl_target=config.algorithm.kl_target,
+        kl_horizon=config.algorithm.kl_horizon,
     )
 
 

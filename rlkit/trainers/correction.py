@@ -15,7 +15,7 @@ from rlkit.algos.rollout_correction import (
     rollout_log_ratio,
 )
 from rlkit.errors import TrainingError
-from rlkit.types import Rollouts
+from rlkit.types import Ragged, Rollouts
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,21 +29,21 @@ class Corrected:
 
 @dataclass(frozen=True)
 class RolloutCorrection:
-    """weights None and no rules: nothing is changed, only measured."""
+    """weights None and no rules: nothing is changed, only measured.
+
+    bypass: the engine's log-probs are taken for the old ones. It saves the actor's forward pass over the rollouts; the
+    policy ratio then measures from the engine's policy, and there is nothing left to correct or to compare.
+    """
 
     weights: ImportanceWeights | None = None
     rules: tuple[Rejection, ...] = ()
+    bypass: bool = False
 
     def __call__(self, rollouts: Rollouts, old_log_probs: Tensor, mask: Tensor) -> Corrected:
         """old_log_probs, mask [B, R]. Raises `TrainingError` when the engine gives no log-probs to correct with."""
-        if rollouts.rollout_log_probs is None:
-            if self.weights is not None or self.rules:
-                raise TrainingError(
-                    "rollout_correction needs the engine's log-probs, and this rollout engine gives none; "
-                    "choose another rollout.engine or switch the correction off"
-                )
+        if self.bypass or (rollouts.rollout_log_probs is None and self.weights is None and not self.rules):
             return Corrected(None, mask, {})
-        rollout_log_probs = rollouts.rollout_log_probs.padded(0.0)
+        rollout_log_probs = engine_log_probs(rollouts).padded(0.0)
         log_ratio = rollout_log_ratio(old_log_probs, rollout_log_probs, mask)
         weights = None if self.weights is None else self.weights(log_ratio, mask)
         kept = apply_rejections(log_ratio, mask, self.rules)
@@ -54,3 +54,13 @@ class RolloutCorrection:
             **correction_metrics(old_log_probs, rollout_log_probs, mask, weights, kept),
         }
         return Corrected(weights, kept, metrics)
+
+
+def engine_log_probs(rollouts: Rollouts) -> Ragged:
+    """The engine's log-probs. Raises `TrainingError` when it gives none."""
+    if rollouts.rollout_log_probs is None:
+        raise TrainingError(
+            "rollout_correction needs the engine's log-probs, and this rollout engine gives none; "
+            "choose another rollout.engine or switch the correction off"
+        )
+    return rollouts.rollout_log_probs

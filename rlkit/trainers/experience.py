@@ -15,28 +15,27 @@ from rlkit.algos.masked import masked_mean, where_mask
 from rlkit.algos.objective import explained_variance
 from rlkit.algos.token_rewards import place_scores, subtract_kl
 from rlkit.protocols import Critic, PolicyActor, ReferenceModel
-from rlkit.trainers.correction import RolloutCorrection
+from rlkit.trainers.correction import RolloutCorrection, engine_log_probs
 from rlkit.types import Experience, Ragged, Reward, Rollouts
 
 
 @dataclass(frozen=True)
 class AdvantageSettings:
-    """estimator: a name of `ESTIMATORS`; gamma, lam: see `rlkit.algos.advantages`; kl_in_reward: coefficient of the KL in the token rewards; part_weights: weight of each reward function, by its part's name."""
+    """estimator: a name of `ESTIMATORS`; gamma, lam: see `rlkit.algos.advantages`; part_weights: weight of each reward function, by its part's name."""
 
     estimator: str
     gamma: float
     lam: float
     kl_estimator: KLEstimator
-    kl_in_reward: float
     part_weights: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class ModelAnswers:
-    """What the models say about the rollouts before the update; None means the run has no such model."""
+    """What the models say about the rollouts before the update; None means that the run does not ask."""
 
     old_log_probs: Ragged
-    entropy: Ragged
+    entropy: Ragged | None
     ref_log_probs: Ragged | None
     old_values: Ragged | None
 
@@ -48,12 +47,13 @@ def ask_models(
     critic: Critic | None,
     *,
     temperature: float,
+    bypass: bool = False,
 ) -> ModelAnswers:
-    """One forward pass of each model of the run over the rollouts."""
-    policy = actor.compute_log_probs(rollouts, temperature=temperature)
+    """One forward pass of each model of the run over the rollouts; `bypass` spares the actor's."""
+    policy = None if bypass else actor.compute_log_probs(rollouts, temperature=temperature)
     return ModelAnswers(
-        old_log_probs=policy.log_probs,
-        entropy=policy.entropy,
+        old_log_probs=engine_log_probs(rollouts) if policy is None else policy.log_probs,
+        entropy=None if policy is None else policy.entropy,
         ref_log_probs=None
         if reference is None
         else reference.compute_log_probs(rollouts, temperature=temperature).log_probs,
@@ -68,9 +68,13 @@ def build_experience(
     settings: AdvantageSettings,
     correction: RolloutCorrection,
     *,
+    kl_coefficient: float = 0.0,
     greedy_rewards: Sequence[Reward] | None = None,
 ) -> tuple[Experience, dict[str, float]]:
-    """The experience, and metrics of what went into it. greedy_rewards: verdict on each prompt's greedy answer."""
+    """The experience, and metrics of what went into it.
+
+    kl_coefficient: of the KL in the token rewards; greedy_rewards: verdict on each prompt's greedy answer.
+    """
     mask = rollouts.response_mask.padded(False)
     old_log_probs = answers.old_log_probs.padded(0.0)
     scores = torch.tensor([reward.score for reward in rewards], dtype=torch.float32)
@@ -81,16 +85,17 @@ def build_experience(
         metrics["actor/kl_to_reference"] = float(
             masked_mean(compute_kl(old_log_probs, ref_log_probs, settings.kl_estimator), mask)
         )
-        if settings.kl_in_reward > 0:
+        if kl_coefficient > 0:
             token_rewards, kl = subtract_kl(
                 token_rewards,
                 old_log_probs,
                 ref_log_probs,
                 mask,
-                coefficient=settings.kl_in_reward,
+                coefficient=kl_coefficient,
                 estimator=settings.kl_estimator,
             )
-            metrics["reward/kl_penalty"] = float(settings.kl_in_reward * kl.sum(dim=1).mean())
+            metrics["reward/kl_penalty"] = float(kl_coefficient * kl.sum(dim=1).mean())
+            metrics["reward/kl_coefficient"] = kl_coefficient
     values = None if answers.old_values is None else answers.old_values.padded(0.0)
     advantages, returns = ESTIMATORS[settings.estimator](
         AdvantageInputs(
@@ -111,7 +116,8 @@ def build_experience(
         metrics["critic/explained_variance"] = explained_variance(values, returns, mask)
         metrics["critic/return_mean"] = float(masked_mean(returns, mask))
     metrics["actor/advantage_std"] = float(advantages[mask].std()) if int(mask.sum()) > 1 else 0.0
-    metrics["actor/entropy_before"] = float(masked_mean(answers.entropy.padded(0.0), mask))
+    if answers.entropy is not None:
+        metrics["actor/entropy_before"] = float(masked_mean(answers.entropy.padded(0.0), mask))
     corrected = correction(rollouts, old_log_probs, mask)
     metrics |= corrected.metrics
     lengths = rollouts.response_ids.lengths

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from rlkit.algos.adaptive_kl import adapt_coefficient
 from rlkit.algos.objective import PolicyObjective, ValueObjective
 from rlkit.errors import TrainingError
 from rlkit.protocols import Critic, PolicyActor, ReferenceModel, RolloutEngine, Tokenizer, WeightSync
@@ -46,6 +47,8 @@ class PPOSettings:
     checkpoint_every: int
     sampling_rounds: int = 1  # more than one: dynamic sampling
     target_kl: float = 0.0  # 0: every mini-batch of every epoch is used
+    kl_target: float = 0.0  # of the KL penalty in the reward, nats an answer; 0 keeps its coefficient
+    kl_horizon: float = 10_000.0  # answers over which the coefficient follows the target
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class PPOTrainer:
             metrics |= measured
             metrics |= self.update_critic(experience, clock)
             metrics |= self.update_actor(experience, clock)
+            self.adapt_kl_coefficient(metrics, len(experience))
             self.hand_over_weights(clock)
             self.state.step += 1
             self.events.rollouts_ready(self.state.step, experience, judged.responses, judged.rewards)
@@ -143,7 +147,12 @@ class PPOTrainer:
         parts, rollouts = self.parts, judged.rollouts
         with clock.stage("log_probs"):
             answers = ask_models(
-                rollouts, parts.actor, parts.reference, parts.critic, temperature=parts.sampling.temperature
+                rollouts,
+                parts.actor,
+                parts.reference,
+                parts.critic,
+                temperature=parts.sampling.temperature,
+                bypass=parts.correction.bypass,
             )
         with clock.stage("advantages"):
             return build_experience(
@@ -152,6 +161,7 @@ class PPOTrainer:
                 answers,
                 parts.advantages,
                 parts.correction,
+                kl_coefficient=self.state.kl_coefficient,
                 greedy_rewards=None if greedy is None else greedy.rewards,
             )
 
@@ -184,6 +194,15 @@ class PPOTrainer:
     def has_gone_far_enough(self, metrics: Mapping[str, float]) -> bool:
         """Whether the policy has left the one that answered by more than `target_kl`, so that its answers say little more."""
         return 0 < self.settings.target_kl < metrics["actor/kl_to_old"]
+
+    def adapt_kl_coefficient(self, metrics: Mapping[str, float], answers: int) -> None:
+        """Follow the KL target, if there is one."""
+        settings, state = self.settings, self.state
+        if settings.kl_target > 0 and state.kl_coefficient > 0:
+            kl = metrics["reward/kl_penalty"] / state.kl_coefficient
+            state.kl_coefficient = adapt_coefficient(
+                state.kl_coefficient, kl, target=settings.kl_target, horizon=settings.kl_horizon, answers=answers
+            )
 
     def mini_batches(self, experience: Experience) -> list[Experience]:
         """All epochs' mini-batches, each epoch in an order of its own that depends on seed and step only."""

@@ -18,23 +18,26 @@ class PPOState:
     step              PPO iterations done
     policy_version    policy updates done; the engine's answers carry it
     skipped_in_a_row  optimizer steps just now whose gradients were not finite
+    kl_coefficient    of the KL in the token rewards; changes only when it follows a target
     """
 
     step: int = 0
     policy_version: int = 0
     skipped_in_a_row: int = 0
+    kl_coefficient: float = 0.0
 
     def note_gradient(self, metrics: Mapping[str, float]) -> None:
         finite = math.isfinite(metrics["actor/grad_norm"])
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
 
-    def as_json(self) -> dict[str, int]:
+    def as_json(self) -> dict[str, int | float]:
         return asdict(self)
 
     def restore(self, content: Mapping[str, Any]) -> None:
         self.step = content["step"]
         self.policy_version = content["policy_version"]
         self.skipped_in_a_row = content["skipped_in_a_row"]
+        self.kl_coefficient = content["kl_coefficient"]
 
 
 @dataclass

@@ -77,7 +77,12 @@ def build_loop(tmp_path: Path) -> Callable[..., Loop]:
     """Function: a loop of 4 steps with 8 prompts x 4 samples; keyword arguments change settings and parts."""
 
     def build(
-        *, estimator: str = "gae", validation: int = 0, parts: dict[str, Any] | None = None, **changes: Any
+        *,
+        estimator: str = "gae",
+        validation: int = 0,
+        parts: dict[str, Any] | None = None,
+        kl_coefficient: float = 0.0,
+        **changes: Any,
     ) -> Loop:
         settings = PPOSettings(
             steps=4,
@@ -107,7 +112,7 @@ def build_loop(tmp_path: Path) -> Callable[..., Loop]:
             "sampling": SamplingParams(max_tokens=2, samples=4),
             "policy_objective": PolicyObjective(PPOClip(0.2, 0.2, 3.0), Aggregation("token_mean")),
             "value_objective": ValueObjective(0.2),
-            "advantages": AdvantageSettings(estimator, 1.0, 1.0, "k3", 0.0, {"word": 1.0}),
+            "advantages": AdvantageSettings(estimator, 1.0, 1.0, "k3", {"word": 1.0}),
             "greedy_baseline": estimator == "remax",  # type: ignore[arg-type]
             "validator": validator if validation else None,
             **(parts or {}),
@@ -117,7 +122,7 @@ def build_loop(tmp_path: Path) -> Callable[..., Loop]:
         store = CheckpointStore(tmp_path / "checkpoints", keep=10)
         run = RunInfo("ppo", "test", tmp_path, {}, settings.steps, 0)
         events = RunEvents(run, relay, store, lambda folder: actor.save(folder))
-        trainer = PPOTrainer(settings, PPOParts(**made), PPOState(), events)
+        trainer = PPOTrainer(settings, PPOParts(**made), PPOState(kl_coefficient=kl_coefficient), events)
         return Loop(trainer, actor, critic, engine, recorder, store, StopSignal())
 
     return build

@@ -19,10 +19,17 @@ SCORES = [1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0]
 
 def build(estimator="gae", *, kl=0.0, reference=None, critic=True, correction=None, engine=None):
     rollouts = (engine or FakeEngine()).generate(fake_prompts(2), SamplingParams(max_tokens=2, samples=4))
-    answers = ask_models(rollouts, FakeActor(), reference, FakeCritic(value=0.25) if critic else None, temperature=1.0)
-    settings = AdvantageSettings(estimator, 1.0, 1.0, "k1", kl)
+    bypass = correction is not None and correction.bypass
+    models = (FakeActor(), reference, FakeCritic(value=0.25) if critic else None)
+    answers = ask_models(rollouts, *models, temperature=1.0, bypass=bypass)
+    settings = AdvantageSettings(estimator, 1.0, 1.0, "k1")
     return build_experience(
-        rollouts, [Reward(score) for score in SCORES], answers, settings, correction or RolloutCorrection()
+        rollouts,
+        [Reward(score) for score in SCORES],
+        answers,
+        settings,
+        correction or RolloutCorrection(),
+        kl_coefficient=kl,
     )
 
 
@@ -100,3 +107,11 @@ def test_a_correction_without_the_engines_log_probs_is_refused():
     build(engine=Silent())
     with pytest.raises(TrainingError, match="needs the engine's log-probs"):
         build(correction=RolloutCorrection(ImportanceWeights("token", 2.0)), engine=Silent())
+
+
+def test_bypass_takes_the_engines_log_probs_and_spares_the_actor():
+    stale = FakeEngine(log_odds=1.0)
+    experience, metrics = build(correction=RolloutCorrection(bypass=True), engine=stale)
+    assert torch.equal(experience.old_log_probs.values, experience.rollouts.rollout_log_probs.values)
+    assert "actor/entropy_before" not in metrics
+    assert "rollout/kl" not in metrics

@@ -13,6 +13,8 @@ from rlkit.errors import TrainingError
 from rlkit.pipelines.objectives import POLICY_LOSSES, build_policy_objective
 from rlkit.testing.fakes import FakeActor
 from rlkit.trainers.clock import StageClock
+from rlkit.trainers.correction import RolloutCorrection
+from rlkit.trainers.ppo_state import PPOState
 
 
 def objective(name, *, sign=1.0):
@@ -185,3 +187,25 @@ def test_updates_end_early_once_the_policy_has_gone_far_enough(build_loop):
     build_loop(estimator="grpo", steps=1, epochs=10, target_kl=0.01, parts={"actor": held}).fit()
     assert eager.updates == 10
     assert 1 < held.updates < 10
+
+
+def test_the_kl_coefficient_follows_its_target_and_is_part_of_the_state(build_loop):
+    def run(target):
+        settings = {"kl_coefficient": 0.1, "kl_target": target, "kl_horizon": 100.0}
+        return build_loop(steps=4, parts={"reference": FakeActor(log_odds=-2.0)}, **settings).fit()
+
+    near, far = run(100.0).trainer.state, run(0.01).trainer.state
+    assert near.kl_coefficient < 0.1 < far.kl_coefficient
+    restored = PPOState()
+    restored.restore(far.as_json())
+    assert restored == far
+
+
+def test_bypass_trains_without_the_actors_forward_pass(build_loop):
+    class Deaf(FakeActor):
+        def compute_log_probs(self, rollouts, *, temperature):
+            raise AssertionError("nobody should ask")
+
+    actor = Deaf()
+    build_loop(estimator="grpo", steps=12, parts={"actor": actor, "correction": RolloutCorrection(bypass=True)}).fit()
+    assert actor.parameter.item() > 1.0

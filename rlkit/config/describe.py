@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from rlkit.config.patterns import pattern_text
+
 _COMPARISONS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 _NAMES = {str: "string", int: "integer", float: "number", bool: "true or false", NoneType: "nothing"}
 
@@ -79,5 +81,5 @@ def _limits(metadata: Any) -> str:
             if getattr(item, name, None) is not None:
                 parts.append(f"{sign} {getattr(item, name):g}")
         if getattr(item, "pattern", None):
-            parts.append(f"matching `{item.pattern}`")
+            parts.append(pattern_text(item.pattern))
     return " and ".join(filter(None, parts))

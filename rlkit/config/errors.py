@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from rlkit.config.keys import children_of, leaf_keys
+from rlkit.config.patterns import pattern_text
 from rlkit.config.suggest import suggest_key
 from rlkit.errors import ConfigError
 
@@ -75,6 +76,8 @@ def _expectation(details: ErrorDetails) -> str:
         return "must be a table of keys and values"
     if details["type"] == "too_long":
         return f"must have at most {details['ctx']['max_length']} values"
+    if details["type"] == "string_pattern_mismatch":
+        return f"must be {pattern_text(details['ctx']['pattern'])}"
     if details["type"] == "literal_error":
         return f"must be one of {details['ctx']['expected']}"
     if details["msg"].startswith("Input should be "):

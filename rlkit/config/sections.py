@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BeforeValidator, Field, model_validator
 
 from rlkit.config.base import ProjectPath, Section
+from rlkit.config.patterns import DEVICE, RUN_NAME
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -35,15 +36,15 @@ PluginNames = Annotated[tuple[str, ...], ProjectPath(reference=True), BeforeVali
 class RunSection(Section):
     """Where the run lives and how it starts."""
 
-    name: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")
-    """Name of the run: its folder is `<output>/<name>`. Letters, digits, dot, dash, underscore; empty means sft or ppo."""
+    name: str = Field(default="", pattern=RUN_NAME)
+    """Name of the run: its folder is `<output>/<name>`. Empty means sft or ppo."""
     output: OutputPath = "runs"
     """Folder that holds the run folders."""
     seed: NonNegativeInt = 0
     """Seed of everything random: data order, sampling, initialisation. The same seed gives the same run."""
     resume: Literal["auto", "never", "must"] = "auto"
     """auto: go on from the newest whole checkpoint in the run folder, or start; never: refuse a used folder; must: refuse to start anew."""
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$")
+    device: str = Field(default="auto", pattern=DEVICE)
     """auto takes the first CUDA device, else the CPU."""
     threads: NonNegativeInt = 0
     """CPU threads for arithmetic; 0 leaves torch's choice."""

@@ -6,11 +6,11 @@ RUN_NAME = r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$"
 DEVICE = r"^(auto|cpu|cuda|cuda:\d+)$"
 
 IN_WORDS = {
-    RUN_NAME: "letters, digits, dot, dash and underscore, with a letter or digit first",
+    RUN_NAME: "letters, digits, dot, dash and underscore, a letter or digit first",
     DEVICE: "auto, cpu, cuda or cuda:N",
 }
 
 
 def pattern_text(pattern: str) -> str:
-    """The pattern in words, or as it is."""
-    return IN_WORDS.get(pattern, f"matching `{pattern}`")
+    """`of the form auto, cpu, cuda or cuda:N`, or the pattern as it is."""
+    return f"of the form {IN_WORDS[pattern]}" if pattern in IN_WORDS else f"matching `{pattern}`"

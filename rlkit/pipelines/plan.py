@@ -185,19 +185,25 @@ def _ppo_arithmetic(config: PPOConfig) -> tuple[tuple[str, str], ...]:
     micro = most_micro_batches(config.mini_batch_samples, longest, budget)
     steps = per_epoch * epochs
     iterations = config.trainer.steps
+    rounds = config.algorithm.sampling_rounds
+    more = f", replaced in up to {rounds} rounds when they teach nothing" if rounds > 1 else ""
+    greedy = ", and one greedy answer to each prompt" if config.uses_greedy_baseline else ""
     return (
-        ("prompts", f"{config.rollout.prompts_per_step:,} a step"),
+        ("prompts", f"{config.rollout.prompts_per_step:,} a step{more}"),
         (
             "samples",
             f"{config.samples_per_step:,} a step = {config.rollout.prompts_per_step:,} prompts x "
-            f"{config.rollout.samples_per_prompt} samples",
+            f"{config.rollout.samples_per_prompt} samples{greedy}",
         ),
         ("mini-batches", f"{per_epoch} of {config.mini_batch_samples:,} samples, {plural(epochs, 'epoch')}"),
         (
             "micro-batches",
             f"at most {micro:,} of {max(budget, longest):,} tokens for each (longest prompt + answer {longest:,})",
         ),
-        ("optimizer steps", f"{steps} a step x {iterations:,} steps = {steps * iterations:,}"),
+        (
+            "optimizer steps",
+            f"{'at most ' if config.algorithm.target_kl else ''}{steps} a step x {iterations:,} steps = {steps * iterations:,}",
+        ),
     )
 
 

@@ -113,6 +113,15 @@ def test_sft_never_counts_on_more_than_the_model_s_context(project):
     assert "longest conversation 128" in arithmetic["micro-batches"]
 
 
+def test_what_changes_the_arithmetic_is_said(project):
+    changes = ("algorithm.sampling_rounds=3", "algorithm.target_kl=0.1", "algorithm.advantage=grpo")
+    arithmetic = dict(plan(project, "ppo", *changes).arithmetic)
+    assert arithmetic["prompts"].endswith("a step, replaced in up to 3 rounds when they teach nothing")
+    assert arithmetic["optimizer steps"].startswith("at most ")
+    greedy = dict(plan(project, "ppo", "algorithm.advantage=remax").arithmetic)
+    assert greedy["samples"].endswith("and one greedy answer to each prompt")
+
+
 def test_roles_are_exactly_those_that_the_algorithm_asks_for(project):
     def present(*assignments):
         return {role.role: not role.absent for role in plan(project, "ppo", *assignments).roles}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -40,11 +40,6 @@ def refuse_options(values: Mapping[str, Any], *, where: str, plugin: str) -> Non
     """Raises `ConfigError` when options are given to a plugin that has none."""
     if values:
         raise ConfigError(f"{where}: {plugin} has no options, but got {', '.join(sorted(values))}")
-
-
-def unknown_key(section_class: type[BaseModel], key: str, *, origin: object = None) -> str:
-    """The line for a key that does not exist anywhere under `section_class`."""
-    return f"unknown key {key}{_from(origin)}{_suggestion(section_class, key, '')}"
 
 
 def _line(section_class: type[BaseModel], details: ErrorDetails, where: str, origins: Mapping[str, object]) -> str:
@@ -116,7 +111,3 @@ def _from(origin: object) -> str:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def join_lines(lines: Iterable[str]) -> ConfigError:
-    return ConfigError("\n".join(lines))

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rlkit.config.sections import ModelSection, OptimizedSection, RunSection
+from rlkit.config.sections import (
+    GenerationSection,
+    ModelSection,
+    OptimizedSection,
+    PromptDataSection,
+    RolloutSection,
+    RunSection,
+)
+from rlkit.data.chat import encode_prompts
+from rlkit.data.prompts import load_prompts
 from rlkit.errors import ConfigError
 from rlkit.models.export import copy_companions
 from rlkit.models.locate import locate_model, locate_tokenizer
@@ -18,9 +28,12 @@ from rlkit.models.registry import choose_family, find_family
 from rlkit.models.shape import read_shape
 from rlkit.models.tokenizer import load_tokenizer
 from rlkit.plugin import PluginKind
-from rlkit.plugin.loader import LoadedPlugin, load_plugin
-from rlkit.protocols import ModelFamily, ModelRole
+from rlkit.plugin.loader import LoadedPlugin, build_plugin, load_plugin
+from rlkit.protocols import ModelFamily, ModelRole, RolloutEngine
 from rlkit.protocols.actor import OptimizerSettings
+from rlkit.rollout.engine_model import EngineModel
+from rlkit.tracking.run_folder import LOGGER
+from rlkit.types import PromptBatch
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,57 @@ def optimizer_settings(section: OptimizedSection, total_steps: int) -> Optimizer
         total_steps=total_steps,
         min_lr_ratio=section.min_lr_ratio,
     )
+
+
+def load_prompt_batch(
+    section: PromptDataSection | GenerationSection, paths: Sequence[str], located: LocatedModel, *, name: str
+) -> PromptBatch:
+    """Prompts of `paths` as token ids; dropped ones are reported. `name` is the section's, for messages."""
+    prompts = load_prompts(
+        paths,
+        prompt_key=section.prompt_key,
+        reference_key=section.reference_key,
+        system_prompt=section.system_prompt,
+        limit=section.limit,
+    )
+    encoded = encode_prompts(
+        prompts,
+        located.tokenizer,
+        max_tokens=section.max_prompt_tokens,
+        overlong=section.overlong_prompts,
+        section=name,
+    )
+    if encoded.dropped:
+        LOGGER.warning("%d of %d prompts are too long and were dropped", encoded.dropped, len(prompts))
+    return encoded.batch
+
+
+def build_engine(
+    section: RolloutSection | GenerationSection,
+    model: ModelSection,
+    run: RunSection,
+    located: LocatedModel,
+    device: str,
+    *,
+    name: str,
+) -> RolloutEngine:
+    """The engine that `section` names, holding the model; `name` is the section's, for messages."""
+    engine: RolloutEngine = build_plugin(
+        PluginKind.ROLLOUT_ENGINE,
+        section.engine,
+        section.options,
+        where=f"{name}.options",
+        model=EngineModel(
+            folder=located.folder,
+            family=located.family,
+            tokenizer=located.tokenizer,
+            dtype=model.dtype,
+            device=device,
+            trust_remote_code=model.trust_remote_code,
+            seed=run.seed,
+        ),
+    )
+    return engine
 
 
 def write_model(located: LocatedModel, named_tensors: Any, target: Path) -> None:

@@ -8,23 +8,17 @@ from typing import TYPE_CHECKING
 
 from rlkit.config.runs import GenerateConfig
 from rlkit.config.sections import GenerationSection
-from rlkit.data.chat import encode_prompts
-from rlkit.data.prompts import load_prompts
 from rlkit.errors import RunInterruptedError
 from rlkit.generation.batch import BatchGeneration, answered_rows, remaining_batches
 from rlkit.generation.origin import check_origin, weights_fingerprint
-from rlkit.pipelines.assembly import LocatedModel, locate, prepare_process
+from rlkit.pipelines.assembly import LocatedModel, build_engine, load_prompt_batch, locate, prepare_process
 from rlkit.pipelines.batch_limits import check_context
 from rlkit.pipelines.run_session import set_environment_guards
-from rlkit.plugin import PluginKind
 from rlkit.plugin.hooks import HookRelay
 from rlkit.plugin.hookspecs import RunInfo, RunStatus
-from rlkit.plugin.loader import build_plugin
-from rlkit.protocols import RolloutEngine
-from rlkit.rollout.engine_model import EngineModel
 from rlkit.tracking.output_file import check_writable
 from rlkit.trainers.stop_signal import graceful_stop
-from rlkit.types import PromptBatch, SamplingParams
+from rlkit.types import SamplingParams
 
 if TYPE_CHECKING:
     from rlkit.config.load import Resolved
@@ -38,7 +32,13 @@ def run_generate(resolved: Resolved) -> Path:
     set_environment_guards()
     device = prepare_process(config.run)
     located = locate(config.model)
-    prompts = load_prompt_batch(section, located)
+    check_context(
+        section.max_prompt_tokens,
+        section.max_response_tokens,
+        located.context_length,
+        keys=("generation.max_prompt_tokens", "generation.max_response_tokens"),
+    )
+    prompts = load_prompt_batch(section, section.prompts, located, name="generation")
     output = Path(section.output)
     check_writable(output, remedy="choose another --output")
     check_origin(output, origin_of(config, located))
@@ -47,21 +47,7 @@ def run_generate(resolved: Resolved) -> Path:
     if not batches:
         print(f"{output} is complete: all {len(prompts)} prompts are answered", file=sys.stderr)
         return output
-    engine: RolloutEngine = build_plugin(
-        PluginKind.ROLLOUT_ENGINE,
-        section.engine,
-        section.options,
-        where="generation.options",
-        model=EngineModel(
-            folder=located.folder,
-            family=located.family,
-            tokenizer=located.tokenizer,
-            dtype=config.model.dtype,
-            device=device,
-            trust_remote_code=config.model.trust_remote_code,
-            seed=config.run.seed,
-        ),
-    )
+    engine = build_engine(section, config.model, config.run, located, device, name="generation")
     generation = BatchGeneration(
         engine, located.tokenizer, sampling_of(section, config.run.seed), output, config.model.path, section.log_probs
     )
@@ -118,26 +104,3 @@ def sampling_of(section: GenerationSection, seed: int) -> SamplingParams:
         seed=seed,
         stop=section.stop,
     )
-
-
-def load_prompt_batch(section: GenerationSection, located: LocatedModel) -> PromptBatch:
-    """All prompts as token ids; dropped ones are reported."""
-    check_context(
-        section.max_prompt_tokens,
-        section.max_response_tokens,
-        located.context_length,
-        keys=("generation.max_prompt_tokens", "generation.max_response_tokens"),
-    )
-    prompts = load_prompts(
-        section.prompts,
-        prompt_key=section.prompt_key,
-        reference_key=section.reference_key,
-        system_prompt=section.system_prompt,
-        limit=section.limit,
-    )
-    encoded = encode_prompts(
-        prompts, located.tokenizer, max_tokens=section.max_prompt_tokens, overlong=section.overlong_prompts
-    )
-    if encoded.dropped:
-        print(f"{encoded.dropped} of {len(prompts)} prompts are too long and were dropped", file=sys.stderr)
-    return encoded.batch

@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING
 from rlkit.algos.objective import ValueObjective
 from rlkit.cluster.weight_sync import DirectWeightSync
 from rlkit.config.runs import PPOConfig
-from rlkit.data.chat import encode_prompts
 from rlkit.data.order import EpochOrder
-from rlkit.data.prompts import load_prompts
-from rlkit.pipelines.assembly import LocatedModel, fill_model, locate, model_role, prepare_process, write_model
+from rlkit.pipelines.assembly import (
+    LocatedModel,
+    build_engine,
+    fill_model,
+    load_prompt_batch,
+    locate,
+    model_role,
+    prepare_process,
+    write_model,
+)
 from rlkit.pipelines.batch_limits import check_context, check_enough_prompts
 from rlkit.pipelines.objectives import build_correction, build_policy_objective
 from rlkit.pipelines.run_session import run_session, set_environment_guards
@@ -22,9 +29,8 @@ from rlkit.plugin import PluginKind
 from rlkit.plugin.loader import LoadedPlugin, build_plugin, load_plugin
 from rlkit.protocols import ActorBackend, Critic, PolicyActor, ReferenceModel, RolloutEngine
 from rlkit.rewards.scorer import Scorer, build_scorer
-from rlkit.rollout.engine_model import EngineModel
 from rlkit.tracking.checkpoints import CheckpointStore
-from rlkit.tracking.run_folder import LOGGER, RunFolder
+from rlkit.tracking.run_folder import RunFolder
 from rlkit.trainers.experience import AdvantageSettings
 from rlkit.trainers.ppo import PPOParts, PPOSettings, PPOTrainer
 from rlkit.trainers.ppo_state import PPOState, PromptStream
@@ -54,9 +60,11 @@ def run_ppo(resolved: Resolved) -> Path:
         located.context_length,
         keys=("data.max_prompt_tokens", "rollout.max_response_tokens"),
     )
-    train = load_prompt_data(config, located, config.data.train)
+    train = load_prompt_batch(config.data, config.data.train, located, name="data")
     check_enough_prompts(config.rollout.prompts_per_step, len(train))
-    validation = load_prompt_data(config, located, config.data.validation) if config.data.validation else None
+    validation = None
+    if config.data.validation:
+        validation = load_prompt_batch(config.data, config.data.validation, located, name="data")
     order = EpochOrder(len(train), seed=config.run.seed, shuffle=config.data.shuffle)
 
     folder = RunFolder.open("ppo", config.run.output, config.run.name_or("ppo"), resume=config.run.resume)
@@ -66,7 +74,7 @@ def run_ppo(resolved: Resolved) -> Path:
         return folder.model
 
     roles = build_roles(config, located, device)
-    engine = build_engine(config, located, device)
+    engine = build_engine(config.rollout, config.model, config.run, located, device, name="rollout")
     state = PPOState(kl_coefficient=config.algorithm.kl_in_reward)
     if start.checkpoint is not None:
         restore(start.checkpoint, roles, state, order)
@@ -127,22 +135,6 @@ def build_roles(config: PPOConfig, located: LocatedModel, device: str) -> Roles:
             model_role(config.model, located, config.run, device, config.actor, path=path, total_steps=None)
         )
     return Roles(backend.build_actor(actor_role), critic, reference)
-
-
-def build_engine(config: PPOConfig, located: LocatedModel, device: str) -> RolloutEngine:
-    model = EngineModel(
-        folder=located.folder,
-        family=located.family,
-        tokenizer=located.tokenizer,
-        dtype=config.model.dtype,
-        device=device,
-        trust_remote_code=config.model.trust_remote_code,
-        seed=config.run.seed,
-    )
-    engine: RolloutEngine = build_plugin(
-        PluginKind.ROLLOUT_ENGINE, config.rollout.engine, config.rollout.options, where="rollout.options", model=model
-    )
-    return engine
 
 
 def assemble(
@@ -219,24 +211,6 @@ def loop_settings(config: PPOConfig) -> PPOSettings:
         kl_target=config.algorithm.kl_target,
         kl_horizon=config.algorithm.kl_horizon,
     )
-
-
-def load_prompt_data(config: PPOConfig, located: LocatedModel, paths: tuple[str, ...]) -> PromptBatch:
-    """Prompts of `paths` as token ids; dropped ones are reported."""
-    section = config.data
-    prompts = load_prompts(
-        paths,
-        prompt_key=section.prompt_key,
-        reference_key=section.reference_key,
-        system_prompt=section.system_prompt,
-        limit=section.limit,
-    )
-    encoded = encode_prompts(
-        prompts, located.tokenizer, max_tokens=section.max_prompt_tokens, overlong=section.overlong_prompts
-    )
-    if encoded.dropped:
-        LOGGER.warning("%d of %d prompts are too long and were dropped", encoded.dropped, len(prompts))
-    return encoded.batch
 
 
 def reward_plugins(config: PPOConfig) -> list[LoadedPlugin]:

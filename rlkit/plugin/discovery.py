@@ -68,14 +68,6 @@ def normalise_distribution(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def data_entry_points(group: str) -> Iterator[tuple[str, str, str]]:
-    """(name, value, distribution) of a group that is not one of the plugin kinds, such as `rlkit.templates`."""
-    for found in _distributions():
-        for entry in found.entry_points:
-            if entry.group == group:
-                yield entry.name, entry.value, found.name
-
-
 @cache
 def _read_metadata() -> tuple[InstalledPlugin, ...]:
     kinds = {kind.group: kind for kind in PluginKind}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from statistics import fmean
 
 from rlkit.types import Reward, Rollouts
 
@@ -57,16 +60,19 @@ class Refill:
     wanted: int
 
     def __post_init__(self) -> None:
-        self._informative: list[Judged] = []
-        self._others: list[Judged] = []
-        self.rounds = 0
+        self._rounds: list[Judged] = []
+        self._informative: list[tuple[int, list[int]]] = []  # (round, rows of one group)
+        self._others: list[tuple[int, list[int]]] = []
 
     def add(self, judged: Judged) -> None:
         """One round of answers."""
-        self.rounds += 1
         for rows in judged.groups():
-            group = judged.select(rows)
-            (self._informative if judged.is_informative(rows) else self._others).append(group)
+            (self._informative if judged.is_informative(rows) else self._others).append((self.rounds, rows))
+        self._rounds.append(judged)
+
+    @property
+    def rounds(self) -> int:
+        return len(self._rounds)
 
     @property
     def missing(self) -> int:
@@ -74,14 +80,18 @@ class Refill:
 
     def result(self) -> Judged:
         """The batch: the earliest groups, informative ones first."""
-        return Judged.join([*self._informative, *self._others][: self.wanted])
+        chosen = [*self._informative, *self._others][: self.wanted]
+        parts = []
+        # Groups of one round are taken together: a selection costs the same for one group as for hundreds.
+        for number, groups in groupby(chosen, key=itemgetter(0)):
+            parts.append(self._rounds[number].select([row for _, rows in groups for row in rows]))
+        return Judged.join(parts)
 
     def metrics(self) -> dict[str, float]:
         """How much was sampled for it."""
-        sampled = [*self._informative, *self._others]
-        scores = [reward.score for group in sampled for reward in group.rewards]
+        groups = len(self._informative) + len(self._others)
         return {
             "rollout/rounds": float(self.rounds),
-            "rollout/uninformative_fraction": len(self._others) / len(sampled),
-            "reward/mean_of_all": sum(scores) / len(scores),
+            "rollout/uninformative_fraction": len(self._others) / groups,
+            "reward/mean_of_all": fmean(reward.score for judged in self._rounds for reward in judged.rewards),
         }

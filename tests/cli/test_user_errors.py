@@ -116,6 +116,14 @@ def test_a_mistake_is_told_before_anything_heavy_loads(project, arguments, code,
 
 
 LATER = [
+    (
+        (
+            *("generate", "--model", "model", "--data", "long.jsonl", "--max-tokens", "8"),
+            *("--set", "generation.max_prompt_tokens=32"),
+        ),
+        4,
+        "raise generation.max_prompt_tokens to",
+    ),
     (EMPTY, 4, "empty.jsonl: the data set is empty"),
     ((*SMALL, "--data", "torn.jsonl"), 4, "torn.jsonl"),
     ((*SMALL, "--data", "wordless.jsonl"), 4, "wordless.jsonl"),

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from rlkit.plugin.discovery import data_entry_points, installed_plugins, normalise_distribution
+from rlkit.plugin.discovery import installed_plugins, normalise_distribution
 from rlkit.plugin.spec import PluginKind
 
 REWARDS = "rlkit.reward_functions"
@@ -40,7 +40,6 @@ def test_plugins_come_by_kind_and_name(install):
 def test_groups_of_others_are_not_ours(install):
     install("acme", {"rlkit.templates": {"t": "m:folder"}, "console_scripts": {"rlkit.x": "m:main"}})
     assert not [plugin for plugin in installed_plugins() if plugin.distribution == "acme"]
-    assert list(data_entry_points("rlkit.templates")) == [("t", "m:folder", "acme")]
 
 
 class TestConflicts:

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from rlkit.config.algorithm import WITHOUT_GROUPS, AlgorithmSection
 from rlkit.config.base import Section
-from rlkit.config.sections import (
-    WITHOUT_GROUPS,
+from rlkit.config.ppo_sections import (
     ActorSection,
-    AlgorithmSection,
     CriticSection,
-    EvaluationRewardSection,
+    ReferenceSection,
+    RolloutSection,
+    TrainerSection,
+    ValidationSection,
+)
+from rlkit.config.reward_sections import EvaluationRewardSection, RewardSection
+from rlkit.config.rollout_correction import RolloutCorrectionSection
+from rlkit.config.sections import (
     EvaluationSection,
     GenerationSection,
     ModelSection,
     PromptDataSection,
-    ReferenceSection,
-    RewardSection,
-    RolloutCorrectionSection,
-    RolloutSection,
     RunSection,
     SFTDataSection,
     SFTSection,
     SFTTrainerSection,
-    TrainerSection,
-    ValidationSection,
 )
 
 

@@ -1,36 +1,27 @@
-"""The sections that a project file is made of. The only place where a default lives."""
+"""Sections that a project file is made of, for every kind of run. Config classes are the only place where a default lives."""
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field
 
-from rlkit.config.base import ProjectPath, Section
+from rlkit.config.base import Section
+from rlkit.config.fields import (
+    Fraction,
+    InputPath,
+    InputPaths,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OutputPath,
+    PluginName,
+    PluginNames,
+    PositiveFloat,
+    PositiveFraction,
+    PositiveInt,
+    Texts,
+)
 from rlkit.config.patterns import DEVICE, RUN_NAME
-
-PositiveInt = Annotated[int, Field(gt=0)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-NonNegativeFloat = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-PositiveFraction = Annotated[float, Field(gt=0, le=1)]
-InputPath = Annotated[str, ProjectPath()]
-OutputPath = Annotated[str, ProjectPath(must_exist=False)]
-
-
-def _one_or_more(value: Any) -> Any:
-    """A single string stands for a list of one, an empty string for an empty list."""
-    if isinstance(value, str):
-        return (value,) if value else ()
-    return value
-
-
-Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
-InputPaths = Annotated[tuple[str, ...], ProjectPath(), BeforeValidator(_one_or_more)]
-PluginName = Annotated[str, ProjectPath(reference=True)]
-PluginNames = Annotated[tuple[str, ...], ProjectPath(reference=True), BeforeValidator(_one_or_more)]
 
 
 class RunSection(Section):
@@ -159,37 +150,6 @@ class SFTSection(OptimizedSection):
     """Conversations in one optimizer step."""
 
 
-class ActorSection(OptimizedSection):
-    """The policy in training."""
-
-    backend: PluginName = "fsdp"
-    """Actor backend plugin for all roles of the run."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """The backend's own options; see `rlkit plugins show`."""
-    lr: PositiveFloat = 1e-6
-    """Peak learning rate of the policy."""
-
-
-class CriticSection(OptimizedSection):
-    """The value model; used only by advantage estimators that need one."""
-
-    path: InputPath = ""
-    """Folder or Hub id that the critic starts from; empty means the same as `model.path`."""
-    lr: PositiveFloat = 1e-5
-    """Peak learning rate of the critic; usually larger than the actor's."""
-    value_clip: PositiveFloat = 0.2
-    """Predictions may move this far from their old value before the loss stops rewarding it (PPO's value clipping)."""
-    warmup_iterations: NonNegativeInt = 0
-    """First PPO iterations in which only the critic learns."""
-
-
-class ReferenceSection(Section):
-    """The frozen policy that the KL penalty is measured against; loaded only when a KL coefficient is above zero."""
-
-    path: InputPath = ""
-    """Folder or Hub id of the reference; empty means the same as `model.path`."""
-
-
 class SamplingSection(Section):
     """How answers are drawn."""
 
@@ -207,199 +167,6 @@ class SamplingSection(Section):
     """Strings that end an answer, besides the end-of-sequence token."""
 
 
-class RolloutSection(SamplingSection):
-    """How answers for training are made."""
-
-    engine: PluginName = "hf"
-    """Rollout engine plugin."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """The engine's own options; see `rlkit plugins show`."""
-    prompts_per_step: PositiveInt = 64
-    """Different prompts in one PPO iteration."""
-    samples_per_prompt: PositiveInt = 4
-    """Answers to each prompt; group baselines need at least two."""
-    temperature: PositiveFloat = 1.0
-    """Softmax temperature while training; greedy (0) would leave nothing to learn from."""
-
-
-class RewardSection(Section):
-    """How answers are judged."""
-
-    functions: PluginNames = ()
-    """Reward functions: plugin names, `file.py:function` or `package.module:attr`. Scores are added by weight. Required."""
-    weights: tuple[float, ...] = ()
-    """One weight for each function; empty means 1 for each."""
-    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Options by function name: `[reward.options.gsm8k]`."""
-    timeout_s: PositiveFloat = 30.0
-    """Seconds after which one call of a reward function (one batch) counts as failed."""
-    on_error: Literal["stop", "zero"] = "stop"
-    """What a failed verdict does: stop the run with the reason, or score 0 and be counted in `reward/errors`."""
-
-    @model_validator(mode="after")
-    def _weights_match(self) -> RewardSection:
-        if self.weights and len(self.weights) != len(self.functions):
-            raise ValueError(
-                f"reward.weights has {len(self.weights)} numbers for {len(self.functions)} functions; "
-                "give one for each or leave it empty"
-            )
-        unknown = sorted(set(self.options) - set(self.functions))
-        if unknown:
-            raise ValueError(
-                f"reward.options names {', '.join(unknown)}, which reward.functions does not; "
-                f"functions: {', '.join(self.functions) or '(none)'}"
-            )
-        return self
-
-
-class EvaluationRewardSection(RewardSection):
-    """How answers are judged after the fact."""
-
-    functions: PluginNames = ("exact_match",)
-    """Reward functions: plugin names, `file.py:function` or `package.module:attr`. Scores are added by weight."""
-
-
-AdvantageName = Literal[
-    "gae",
-    "grpo",
-    "dr_grpo",
-    "grpo_passk",
-    "rloo",
-    "opo",
-    "gpg",
-    "gdpo",
-    "remax",
-    "reinforce_plus_plus",
-    "reinforce_plus_plus_baseline",
-]
-WITHOUT_GROUPS = ("gae", "remax", "reinforce_plus_plus")
-"""Advantage estimators that do not compare the answers to one prompt."""
-
-
-class AlgorithmSection(Section):
-    """The maths of the update."""
-
-    advantage: AdvantageName = "gae"
-    """Advantage estimator. gae: needs a critic, per-token credit. remax: a greedy answer to each prompt as baseline. reinforce_plus_plus: none of these. The others compare the answers to one prompt and need no critic; gdpo does so for each reward function by itself. Formulas: docs/algorithms.md."""
-    gamma: PositiveFraction = 1.0
-    """Discount of later rewards; 1 is usual for answers that are judged at their end."""
-    lam: Fraction = 1.0
-    """GAE's lambda: 1 trusts the rewards (no bias), lower values trust the critic (less variance)."""
-    policy_loss: Literal["ppo_clip", "gspo", "cispo", "sapo", "gmpo", "gpg"] = "ppo_clip"
-    """Policy loss. ppo_clip clips token ratios, gspo ratios of whole answers, cispo the weight instead of the update; sapo fades smoothly; gmpo takes the geometric mean of token ratios; gpg is the plain policy gradient. Formulas: docs/algorithms.md."""
-    clip_low: Fraction = 0.2
-    """The probability ratio is clipped from below at 1 - clip_low."""
-    clip_high: NonNegativeFloat = 0.2
-    """The probability ratio is clipped from above at 1 + clip_high; above clip_low is DAPO's clip-higher."""
-    dual_clip: Annotated[float, Field(gt=1)] = 3.0
-    """For negative advantages the loss is capped at this multiple of the advantage (dual clip); ppo_clip only."""
-    sapo_tau_positive: PositiveFloat = 1.0
-    """How fast sapo's gate closes where the advantage is positive; larger is faster."""
-    sapo_tau_negative: PositiveFloat = 1.05
-    """As sapo_tau_positive, where the advantage is negative."""
-    loss_aggregation: Literal[
-        "token_mean", "seq_mean_token_sum", "seq_mean_token_mean", "seq_mean_token_sum_norm", "token_sum"
-    ] = "token_mean"
-    """How token losses become one number; denominators are counted over the whole mini-batch."""
-    horizon: NonNegativeInt = 0
-    """Divisor of seq_mean_token_sum_norm; 0 means rollout.max_response_tokens."""
-    kl_estimator: Literal["k1", "k2", "k3", "abs", "k1+", "k2+", "k3+", "abs+"] = "k3"
-    """Estimator of the divergence from the reference (Schulman 2020, http://joschu.net/blog/kl-approx.html). `+` takes k2's gradient, which is the divergence's own; for kl_loss."""
-    kl_in_reward: NonNegativeFloat = 0.0
-    """Coefficient of the KL penalty subtracted from each token's reward; 0 leaves it out."""
-    kl_target: NonNegativeFloat = 0.0
-    """Above 0, kl_in_reward is only where the coefficient starts: it then follows this KL from the reference, in nats an answer."""
-    kl_horizon: PositiveFloat = 10_000.0
-    """Answers over which the coefficient follows kl_target; smaller is faster."""
-    kl_loss: NonNegativeFloat = 0.0
-    """Coefficient of the KL term added to the policy loss; 0 leaves it out."""
-    entropy_bonus: NonNegativeFloat = 0.0
-    """Coefficient of the entropy added to the objective; 0 leaves it out."""
-    epochs: PositiveInt = 1
-    """Passes over each iteration's rollouts."""
-    target_kl: NonNegativeFloat = 0.0
-    """An iteration's updates end early when the policy's KL from the one that answered exceeds this; 0 never ends them early."""
-    sampling_rounds: PositiveInt = 1
-    """Above 1: prompts whose answers all have the same reward, which teach nothing, are replaced by fresh ones, in up to so many rounds (dynamic sampling, DAPO)."""
-    mini_batch_samples: NonNegativeInt = 0
-    """Answers in one optimizer step; 0 means all of the iteration's (fully on-policy). Must divide prompts_per_step x samples_per_prompt."""
-
-
-RejectionLevel = Literal["token", "seq_sum", "seq_mean", "seq_max"]
-Divergence = Literal["k1", "k2", "k3"]
-_REJECTION = re.compile(r"^(token|seq_sum|seq_mean|seq_max)_(k1|k2|k3)((?: +[0-9.eE+-]+){1,2})$")
-
-
-def _parse_rejection(text: str) -> tuple[RejectionLevel, Divergence, float, float]:
-    """(level, divergence, high, low) of `seq_mean_k1 0.9 1.1` or `token_k3 0.01`."""
-    found = _REJECTION.match(text.strip())
-    try:
-        numbers = [float(number) for number in found[3].split()] if found else []
-    except ValueError:
-        numbers = []
-    wanted = 2 if found and found[2] == "k1" else 1
-    if not found or len(numbers) != wanted or numbers != sorted(numbers) or numbers[0] < 0:
-        raise ValueError(
-            f"rollout_correction.reject: '{text}' is no rule; write for example \"seq_mean_k1 0.9 1.1\" (lowest and highest "
-            'ratio) or "token_k3 0.01" (highest divergence); levels: token, seq_sum, seq_mean, seq_max; divergences: k1, k2, k3'
-        )
-    return cast(RejectionLevel, found[1]), cast(Divergence, found[2]), numbers[-1], numbers[0] if wanted == 2 else 0.0
-
-
-class RolloutCorrectionSection(Section):
-    """What is done about an engine whose probabilities differ from the trainer's; its `rollout/*` metrics are always there."""
-
-    importance_weights: Literal["none", "token", "sequence"] = "none"
-    """Scale the loss by the ratio of the trainer's to the engine's probability: of each token, or of each whole answer."""
-    weight_high: PositiveFloat = 2.0
-    """Largest weight."""
-    weight_low: NonNegativeFloat = 0.0
-    """Smallest weight; used where `outside` is zero."""
-    outside: Literal["truncate", "zero"] = "truncate"
-    """truncate: larger weights are cut to weight_high; zero: weights outside weight_low to weight_high become 0 (IcePop)."""
-    normalise: bool = False
-    """Divide the weights by their mean, of tokens or of answers."""
-    bypass: bool = False
-    """Take the engine's log-probs for the old ones: saves a forward pass; the policy ratio then measures from the engine's policy."""
-    reject: Texts = ()
-    """Rules that tokens or answers must keep to stay in the loss: "seq_mean_k1 0.9 1.1" bounds a ratio, "token_k3 0.01" a divergence. All must hold."""
-
-    @property
-    def rules(self) -> tuple[tuple[RejectionLevel, Divergence, float, float], ...]:
-        """(level, divergence, high, low) of each rule."""
-        return tuple(map(_parse_rejection, self.reject))
-
-    @model_validator(mode="after")
-    def _is_sound(self) -> RolloutCorrectionSection:
-        rules = tuple(map(_parse_rejection, self.reject))
-        if self.bypass and (rules or self.importance_weights != "none"):
-            raise ValueError(
-                "rollout_correction.bypass leaves nothing to correct: drop importance_weights and reject, or bypass"
-            )
-        if self.weight_low >= self.weight_high:
-            raise ValueError(
-                f"rollout_correction.weight_low {self.weight_low:g} must be below weight_high {self.weight_high:g}"
-            )
-        return self
-
-
-class TrainerSection(Section):
-    """How long the run goes on and what it leaves behind."""
-
-    steps: PositiveInt = 100
-    """PPO iterations; each makes new rollouts."""
-    validate_every: NonNegativeInt = 0
-    """Iterations between validations; 0 validates at the end only (when there is validation data)."""
-    validate_first: bool = True
-    """Validate before the first update, so that the gain is known."""
-    checkpoint_every: NonNegativeInt = 0
-    """Iterations between checkpoints; 0 saves at the end and on Ctrl-C only."""
-    keep_checkpoints: PositiveInt = 2
-    """Newest checkpoints kept; older ones are deleted after a new one is whole."""
-    save_rollouts: bool = True
-    """Write each iteration's rollouts to `rollouts/` for inspection and replay."""
-
-
 class SFTTrainerSection(Section):
     """What a supervised run leaves behind, and when."""
 
@@ -409,19 +176,6 @@ class SFTTrainerSection(Section):
     """Optimizer steps between checkpoints; 0 saves at the end and on Ctrl-C only."""
     keep_checkpoints: PositiveInt = 2
     """Newest checkpoints kept; older ones are deleted after a new one is whole."""
-
-
-class ValidationSection(Section):
-    """How answers for validation are drawn."""
-
-    samples_per_prompt: PositiveInt = 1
-    """Answers to each validation prompt."""
-    temperature: NonNegativeFloat = 0.0
-    """0 is greedy."""
-    top_p: PositiveFraction = 1.0
-    """Nucleus mass kept."""
-    max_response_tokens: NonNegativeInt = 0
-    """Longest answer in tokens; 0 means rollout.max_response_tokens."""
 
 
 class GenerationSection(SamplingSection):

@@ -11,14 +11,8 @@ from typing import Any
 
 import torch
 
-from rlkit.config.sections import (
-    GenerationSection,
-    ModelSection,
-    OptimizedSection,
-    PromptDataSection,
-    RolloutSection,
-    RunSection,
-)
+from rlkit.config.ppo_sections import RolloutSection
+from rlkit.config.sections import GenerationSection, ModelSection, OptimizedSection, PromptDataSection, RunSection
 from rlkit.data.chat import encode_prompts
 from rlkit.data.prompts import load_prompts
 from rlkit.errors import ConfigError

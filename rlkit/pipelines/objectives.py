@@ -14,7 +14,8 @@ from rlkit.algos.policy_losses.ppo_clip import PPOClip
 from rlkit.algos.policy_losses.sapo import SAPO
 from rlkit.algos.policy_losses.token_losses import PolicyLoss
 from rlkit.algos.rollout_correction import ImportanceWeights, Rejection
-from rlkit.config.sections import AlgorithmSection, RolloutCorrectionSection
+from rlkit.config.algorithm import AlgorithmSection
+from rlkit.config.rollout_correction import RolloutCorrectionSection
 from rlkit.trainers.correction import RolloutCorrection
 
 POLICY_LOSSES: Mapping[str, Callable[[AlgorithmSection], PolicyLoss]] = {

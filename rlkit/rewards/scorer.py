@@ -16,7 +16,7 @@ from rlkit.rewards.verdict import Failure, NotApplicable, read_verdict
 from rlkit.types.reward import Reward, Sample
 
 if TYPE_CHECKING:
-    from rlkit.config.sections import RewardSection
+    from rlkit.config.reward_sections import RewardSection
 
 LOGGER = logging.getLogger("rlkit")
 

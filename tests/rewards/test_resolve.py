@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlkit.config.sections import RewardSection
+from rlkit.config.reward_sections import RewardSection
 from rlkit.errors import ConfigError, PluginNotFoundError, RewardError
 from rlkit.rewards.resolve import short_labels
 from rlkit.rewards.scorer import build_scorer

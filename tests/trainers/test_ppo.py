@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from rlkit.algos.advantages.estimators import ESTIMATORS
-from rlkit.config.sections import AlgorithmSection
+from rlkit.config.algorithm import AlgorithmSection
 from rlkit.errors import TrainingError
 from rlkit.pipelines.objectives import POLICY_LOSSES, build_policy_objective
 from rlkit.testing.fakes import FakeActor

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rlkit.algos.advantages.estimators import ESTIMATORS, AdvantageInputs
-from rlkit.config.sections import WITHOUT_GROUPS, AdvantageName
+from rlkit.config.algorithm import WITHOUT_GROUPS, AdvantageName
 
 GROUPS = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2])
 BY_GROUP = [name for name in ESTIMATORS if name not in WITHOUT_GROUPS]

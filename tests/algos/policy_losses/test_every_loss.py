@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rlkit.algos.policy_losses.token_losses import PolicyLoss
-from rlkit.config.sections import AlgorithmSection
+from rlkit.config.algorithm import AlgorithmSection
 from rlkit.pipelines.objectives import POLICY_LOSSES, build_policy_objective
 
 SECTION = AlgorithmSection()

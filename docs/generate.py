@@ -1,4 +1,4 @@
-"""Write the reference pages from the code: docs/config.md, docs/cli.md and docs/hooks.md.
+"""Write the reference pages from the code: docs/config.md, docs/cli.md, docs/hooks.md, docs/metrics.md.
 
 python docs/generate.py            write them
 python docs/generate.py --check    exit 1 when they are not what the code says
@@ -21,6 +21,8 @@ from rlkit.config.explain import KeyDescription, describe_keys
 from rlkit.config.keys import section_of
 from rlkit.config.runs import RUN_CONFIGS
 from rlkit.plugin.hookspecs import RunHooks
+from rlkit.tracking.metric_entry import MetricEntry
+from rlkit.tracking.metric_table import AREAS, METRICS
 
 FOLDER = Path(__file__).parent
 COMMAND_OF_KIND = {"sft": "sft", "ppo": "train ppo", "generate": "generate", "eval": "eval"}
@@ -151,7 +153,39 @@ def hooks_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES: dict[str, Callable[[], str]] = {"config.md": config_page, "cli.md": cli_page, "hooks.md": hooks_page}
+def metrics_page() -> str:
+    """Every metric that a run reports, by area."""
+    lines = [
+        "# Metrics",
+        "",
+        "Written by `make docs` from the code. Each step's are a line of `metrics.jsonl`, which reports and trackers read;",
+        "hooks get them as they come ([run events](hooks.md)). `<part>` stands for any words, `<mean|max>` for each of those",
+        "listed; a share lies between 0 and 1. An arrow tells the direction that one hopes for.",
+        "",
+        "A metric of a whole step is combined from its optimizer steps: means are weighted by the tokens in the loss, `_max`",
+        "stays the largest, `lr` and `skipped_steps` are the newest. MFU counts what the model needs",
+        "(6 x weights x tokens for an update, 2 x for a pass without gradients, attention by its causal half, of experts the",
+        "chosen ones only; `rlkit/models/flops.py`), and is a share of `run.peak_tflops`, of the maker's figure for dense",
+        "bfloat16, or on a CPU or an unknown device of a rate that is measured at the start.",
+    ]
+    for area, heading in AREAS.items():
+        lines += ["", f"## {area}", "", f"{heading}.", "", "| metric | unit | | what | in |", "|---|---|---|---|---|"]
+        lines += [_metric_line(entry) for entry in METRICS if entry.area == area]
+    return "\n".join(lines) + "\n"
+
+
+def _metric_line(entry: MetricEntry) -> str:
+    name, when = entry.name.replace("|", "\\|"), f"; {entry.when}" if entry.when else ""
+    arrow = {"up": "↑", "down": "↓", "neither": ""}[entry.better]
+    return f"| `{name}` | {entry.unit} | {arrow} | {entry.meaning} | {', '.join(entry.runs)}{when} |"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "config.md": config_page,
+    "cli.md": cli_page,
+    "hooks.md": hooks_page,
+    "metrics.md": metrics_page,
+}
 
 
 def main() -> None:

@@ -15,6 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from rlkit.algos.masked import at_least_float32
+
 KLEstimator = Literal["k1", "k2", "k3", "abs", "k1+", "k2+", "k3+", "abs+"]
 
 MAX_LOG_RATIO = 20.0
@@ -26,7 +28,7 @@ MAX_K3 = 10.0
 
 def compute_kl(log_probs: Tensor, ref_log_probs: Tensor, estimator: KLEstimator) -> Tensor:
     """[B, R] estimate for each token, differentiable in `log_probs`; both [B, R], nats."""
-    difference = log_probs.float() - ref_log_probs.float()
+    difference = at_least_float32(log_probs) - at_least_float32(ref_log_probs)
     if not estimator.endswith("+"):
         return _estimate(difference, estimator)
     gradient = difference.square() / 2

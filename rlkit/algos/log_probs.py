@@ -8,12 +8,21 @@ Memory is one chunk of logits instead of all of them; the price is computing the
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from rlkit.algos.chunk_size import chunk_rows
+
+
+class TokenStatistics(NamedTuple):
+    """Of each token [T], nats: log_probs and entropy, differentiable; probability_squares, the sum of the squared
+    probabilities over the vocabulary, without gradient and only when asked for."""
+
+    log_probs: Tensor
+    entropy: Tensor
+    probability_squares: Tensor | None
 
 
 def _accumulation_dtype(hidden: Tensor) -> torch.dtype:
@@ -29,10 +38,17 @@ def _chunk_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperatu
 class _ChunkedLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, temperature: float
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        temperature: float,
+        probability_squares: bool,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         log_probs = torch.empty(len(targets), dtype=_accumulation_dtype(hidden), device=hidden.device)
         entropy = torch.empty_like(log_probs)
+        squares = torch.empty_like(log_probs) if probability_squares else None
         rows = chunk_rows(weight.shape[0])
         for start in range(0, len(targets), rows):
             part = slice(start, start + rows)
@@ -40,14 +56,19 @@ class _ChunkedLogProbs(torch.autograd.Function):
             chosen = logits.gather(1, targets[part, None]).squeeze(1)
             lse = torch.logsumexp(logits, dim=1)
             log_probs[part] = chosen - lse
-            entropy[part] = lse - torch.linalg.vecdot(torch.softmax(logits, dim=1), logits)
+            probabilities = torch.softmax(logits, dim=1)
+            entropy[part] = lse - torch.linalg.vecdot(probabilities, logits)
+            if squares is not None:
+                squares[part] = torch.linalg.vecdot(probabilities, probabilities)
         ctx.save_for_backward(hidden, weight, bias, targets, entropy)
         ctx.temperature = temperature
-        return log_probs, entropy
+        if squares is not None:
+            ctx.mark_non_differentiable(squares)
+        return log_probs, entropy, squares
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        grad_log_probs, grad_entropy = grads
+        grad_log_probs, grad_entropy, _ = grads
         hidden, weight, bias, targets, entropy = ctx.saved_tensors
         grad_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight, dtype=_accumulation_dtype(hidden)) if ctx.needs_input_grad[1] else None
@@ -75,15 +96,25 @@ class _ChunkedLogProbs(torch.autograd.Function):
             None if grad_bias is None else grad_bias.to(bias.dtype),
             None,
             None,
+            None,
         )
 
 
 def chunked_log_probs(
-    hidden: Tensor, weight: Tensor, targets: Tensor, *, temperature: float = 1.0, bias: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Log-probs of `targets` and entropies, [T] float32 each (float64 for float64 inputs), nats, both differentiable.
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    temperature: float = 1.0,
+    bias: Tensor | None = None,
+    probability_squares: bool = False,
+) -> TokenStatistics:
+    """Log-probs of `targets`, entropies and, when asked for, sums of squared probabilities; float64 for float64 inputs,
+    else float32.
 
     hidden [T, D] last hidden states; weight [V, D] and bias [V] of the language-model head; targets [T] int64.
-    Both are of softmax(logits / temperature).
+    All are of softmax(logits / temperature).
     """
-    return _ChunkedLogProbs.apply(hidden, weight, bias, targets, temperature)  # type: ignore[no-untyped-call,no-any-return]
+    return TokenStatistics(
+        *_ChunkedLogProbs.apply(hidden, weight, bias, targets, temperature, probability_squares)  # type: ignore[no-untyped-call]
+    )

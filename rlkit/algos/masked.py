@@ -8,6 +8,11 @@ from torch import Tensor
 WHITEN_EPSILON = 1e-8
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """`values` in float32 if they are narrower or whole numbers, untouched if float32 or float64: sums need the digits."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def where_mask(values: Tensor, mask: Tensor) -> Tensor:
     """`values` with exact zeros where `mask` is False, NaN and infinity included (a product would keep NaN)."""
     return torch.where(mask, values, torch.zeros((), dtype=values.dtype, device=values.device))

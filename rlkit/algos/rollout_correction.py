@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rlkit.algos.kl import MAX_LOG_RATIO
-from rlkit.algos.masked import masked_mean, row_means, row_sums, where_mask
+from rlkit.algos.masked import at_least_float32, masked_mean, row_means, row_sums, where_mask
 
 WeightLevel = Literal["token", "sequence"]
 RejectionLevel = Literal["token", "seq_sum", "seq_mean", "seq_max"]
@@ -73,8 +73,8 @@ class Rejection:
 
 
 def rollout_log_ratio(log_probs: Tensor, rollout_log_probs: Tensor, mask: Tensor) -> Tensor:
-    """[B, R] log rho, zero outside the mask; float32."""
-    difference = log_probs.detach().float() - rollout_log_probs.float()
+    """[B, R] log rho, zero outside the mask."""
+    difference = at_least_float32(log_probs.detach()) - at_least_float32(rollout_log_probs)
     return where_mask(torch.clamp(difference, -MAX_LOG_RATIO, MAX_LOG_RATIO), mask)
 
 
@@ -96,8 +96,8 @@ def correction_metrics(
     """
     log_ratio = rollout_log_ratio(log_probs, rollout_log_probs, mask)
     answers = mask.any(dim=1)
-    trainer_nll = -row_means(log_probs.float(), mask)[answers]
-    engine_nll = -row_means(rollout_log_probs.float(), mask)[answers]
+    trainer_nll = -row_means(at_least_float32(log_probs), mask)[answers]
+    engine_nll = -row_means(at_least_float32(rollout_log_probs), mask)[answers]
     sums = torch.clamp(row_sums(log_ratio, mask), -MAX_LOG_RATIO, MAX_LOG_RATIO)[answers]
     metrics = {
         "rollout/kl": masked_mean(-log_ratio, mask),
@@ -106,7 +106,9 @@ def correction_metrics(
         "rollout/trainer_perplexity": torch.exp(trainer_nll).mean(),
         "rollout/chi2_tokens": masked_mean(torch.exp(2 * log_ratio), mask) - 1,
         "rollout/chi2_answers": torch.exp(2 * sums).mean() - 1,
-        "rollout/correlation": _correlation(log_probs[mask].float().exp(), rollout_log_probs[mask].float().exp()),
+        "rollout/correlation": _correlation(
+            at_least_float32(log_probs[mask]).exp(), at_least_float32(rollout_log_probs[mask]).exp()
+        ),
         "rollout/rejected_fraction": 1 - kept.sum() / mask.sum().clamp(min=1),
     }
     if weights is not None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rlkit.algos.kl import KLEstimator, compute_kl
-from rlkit.algos.masked import where_mask
+from rlkit.algos.masked import at_least_float32, where_mask
 
 
 def place_scores(scores: Tensor, mask: Tensor) -> Tensor:
@@ -14,10 +14,11 @@ def place_scores(scores: Tensor, mask: Tensor) -> Tensor:
 
     A row without sampled tokens gets nothing.
     """
+    scores = at_least_float32(scores)
     columns = torch.arange(mask.shape[1], device=mask.device)
     last = torch.where(mask, columns, torch.full_like(columns, -1)).amax(dim=1)
     at_last = columns[None, :] == last[:, None]
-    return torch.where(at_last, scores[:, None].float(), torch.zeros((), device=scores.device))
+    return torch.where(at_last, scores[:, None], torch.zeros((), dtype=scores.dtype, device=scores.device))
 
 
 def subtract_kl(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rlkit.algos.masked import at_least_float32
+
 
 def compute_value_losses(values: Tensor, old_values: Tensor, returns: Tensor, *, clip: float) -> tuple[Tensor, Tensor]:
     """Loss and clip indicator of each token, [B, R] each.
@@ -13,7 +15,7 @@ def compute_value_losses(values: Tensor, old_values: Tensor, returns: Tensor, *,
 
     values, old_values, returns [B, R]; differentiable in `values`.
     """
-    values = values.float()
+    values = at_least_float32(values)
     clipped = torch.clamp(values, old_values - clip, old_values + clip)
     plain_error = (values - returns).square()
     clipped_error = (clipped - returns).square()

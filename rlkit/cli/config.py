@@ -116,3 +116,16 @@ def _print_key(item: KeyDescription, *, brief: bool) -> None:
     typer.echo(f"  file         [{section}]  {name} = ...")
     typer.echo(f"  environment  {item.variable}=...")
     typer.echo(f"  command      --set {item.key}=...")
+    choices = item.choices() if item.selects else ()
+    if choices:
+        typer.echo("  installed")
+        name_width = max(len(name) for name, _ in choices)
+        for name, text in choices:
+            typer.echo(
+                textwrap.fill(
+                    text,
+                    width,
+                    initial_indent=f"    {name:<{name_width}}  ",
+                    subsequent_indent=" " * (name_width + 6),
+                )
+            )

@@ -34,7 +34,10 @@ plugins_app = typer.Typer(
 _JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 _KIND = Annotated[
     str | None,
-    typer.Option("--kind", help="model_family, rollout_engine, actor_backend, reward_function or hook."),
+    typer.Option(
+        "--kind",
+        help="model_family, rollout_engine, actor_backend, reward_function, advantage_estimator, policy_loss or hook.",
+    ),
 ]
 _NAME = Annotated[str, typer.Argument(help="Name, or kind:name when several kinds have it.")]
 COLUMNS = ("kind", "name", "distribution", "version", "state")
@@ -191,6 +194,8 @@ def _print_description(description: PluginDescription) -> None:
         ("install", description.install_hint if description.missing else ""),
         ("answers to", ", ".join(description.architectures)),
         ("called", "in every run" if description.always_on else ""),
+        ("reads", ", ".join(need.replace("_", " ") for need in description.needs)),
+        ("goes with", ", ".join(description.aggregations)),
     ]
     typer.echo(description.name)
     for label, text in lines:

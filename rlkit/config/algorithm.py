@@ -2,51 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from rlkit.config.base import Section
-from rlkit.config.fields import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveFraction, PositiveInt
-
-AdvantageName = Literal[
-    "gae",
-    "grpo",
-    "dr_grpo",
-    "grpo_passk",
-    "rloo",
-    "opo",
-    "gpg",
-    "gdpo",
-    "remax",
-    "reinforce_plus_plus",
-    "reinforce_plus_plus_baseline",
-]
-WITHOUT_GROUPS = ("gae", "remax", "reinforce_plus_plus")
-"""Advantage estimators that do not compare the answers to one prompt."""
+from rlkit.config.fields import (
+    EstimatorName,
+    LossName,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 
 class AlgorithmSection(Section):
     """The maths of the update."""
 
-    advantage: AdvantageName = "gae"
-    """Advantage estimator. gae: needs a critic, per-token credit. remax: a greedy answer to each prompt as baseline. reinforce_plus_plus: none of these. The others compare the answers to one prompt and need no critic; gdpo does so for each reward function by itself. Formulas: docs/algorithms.md."""
-    gamma: PositiveFraction = 1.0
-    """Discount of later rewards; 1 is usual for answers that are judged at their end."""
-    lam: Fraction = 1.0
-    """GAE's lambda: 1 trusts the rewards (no bias), lower values trust the critic (less variance)."""
-    policy_loss: Literal["ppo_clip", "gspo", "cispo", "sapo", "gmpo", "gpg"] = "ppo_clip"
-    """Policy loss. ppo_clip clips token ratios, gspo ratios of whole answers, cispo the weight instead of the update; sapo fades smoothly; gmpo takes the geometric mean of token ratios; gpg is the plain policy gradient. Formulas: docs/algorithms.md."""
-    clip_low: Fraction = 0.2
-    """The probability ratio is clipped from below at 1 - clip_low."""
-    clip_high: NonNegativeFloat = 0.2
-    """The probability ratio is clipped from above at 1 + clip_high; above clip_low is DAPO's clip-higher."""
-    dual_clip: Annotated[float, Field(gt=1)] = 3.0
-    """For negative advantages the loss is capped at this multiple of the advantage (dual clip); ppo_clip only."""
-    sapo_tau_positive: PositiveFloat = 1.0
-    """How fast sapo's gate closes where the advantage is positive; larger is faster."""
-    sapo_tau_negative: PositiveFloat = 1.05
-    """As sapo_tau_positive, where the advantage is negative."""
+    advantage: EstimatorName = "gae"
+    """Advantage estimator: a plugin's name, `file.py:function` or `package.module:attr`. Those that compare the answers to one prompt need several of them and no critic. Formulas: docs/algorithms.md."""
+    advantage_options: dict[str, Any] = Field(default_factory=dict)
+    """The estimator's own options, such as gae's gamma and lam; see `rlkit plugins show advantage_estimator:gae`."""
+    policy_loss: LossName = "ppo_clip"
+    """Policy loss: a plugin's name, `file.py:function` or `package.module:attr`. They differ in how far they let the policy go from the one that answered. Formulas: docs/algorithms.md."""
+    policy_loss_options: dict[str, Any] = Field(default_factory=dict)
+    """The loss's own options, such as ppo_clip's clip_low and clip_high; see `rlkit plugins show policy_loss:ppo_clip`."""
     loss_aggregation: Literal[
         "token_mean", "seq_mean_token_sum", "seq_mean_token_mean", "seq_mean_token_sum_norm", "token_sum"
     ] = "token_mean"
@@ -69,6 +50,12 @@ class AlgorithmSection(Section):
     """Passes over each iteration's rollouts."""
     target_kl: NonNegativeFloat = 0.0
     """An iteration's updates end early when the policy's KL from the one that answered exceeds this; 0 never ends them early."""
+    normalise_advantages: Literal["none", "batch"] = "none"
+    """batch: the advantages are brought to mean 0 and variance 1 over all tokens of the iteration, on top of what the estimator does."""
+    advantage_clip: NonNegativeFloat = 0.0
+    """Advantages beyond plus or minus this are cut to it, after any normalisation; 0 leaves them."""
+    mask_truncated: bool = False
+    """Answers cut off at rollout.max_response_tokens leave the loss (DAPO's overlong filtering); their rewards still count in the baselines of the others."""
     sampling_rounds: PositiveInt = 1
     """Above 1: prompts whose answers all have the same reward, which teach nothing, are replaced by fresh ones, in up to so many rounds (dynamic sampling, DAPO)."""
     mini_batch_samples: NonNegativeInt = 0

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
+
+from rlkit.plugin.spec import PluginKind
 
 
 class Section(BaseModel):
@@ -17,6 +20,15 @@ class Section(BaseModel):
         allow_inf_nan=False,
         hide_input_in_errors=False,
     )
+
+
+FAULT_IN_SECTION = "fault_in_section"
+
+
+def fault_in_section(message: str) -> PydanticCustomError:
+    """What a validator raises in a section that stands in several places: `message` begins with one of its keys, before
+    which the user sees the path of the section."""
+    return PydanticCustomError(FAULT_IN_SECTION, "{message}", {"message": message})
 
 
 class PluginOptions(Section):
@@ -34,3 +46,10 @@ class ProjectPath:
 
     must_exist: bool = True
     reference: bool = False
+
+
+@dataclass(frozen=True)
+class Selects:
+    """Marks a field that holds the name of a plugin (or a tuple of them), or `file.py:attribute`."""
+
+    kind: PluginKind

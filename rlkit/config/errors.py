@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from rlkit.config import base
 from rlkit.config.keys import children_of, leaf_keys
+from rlkit.config.option_hint import option_hint
 from rlkit.config.patterns import pattern_text
 from rlkit.config.suggest import suggest_key
 from rlkit.errors import ConfigError
@@ -49,7 +51,10 @@ def _line(section_class: type[BaseModel], details: ErrorDetails, where: str, ori
     origin = _origin_of(key, origins)
     match details["type"]:
         case "extra_forbidden":
-            return f"unknown key {key}{_from(origin)}{_suggestion(section_class, local, where)}"
+            hint = option_hint(section_class, local, where) or _suggestion(section_class, local, where)
+            return f"unknown key {key}{_from(origin)}{hint}"
+        case base.FAULT_IN_SECTION:
+            return f"{key}.{details['msg']}{_from(origin)}"
         case "value_error":
             return f"{details['ctx']['error']}{_from(origin) if key else ''}"
         case "missing" if location[-1].isdigit():

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from rlkit.config.base import ProjectPath
+from rlkit.config.base import ProjectPath, Selects
+from rlkit.plugin.spec import PluginKind
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -27,5 +28,15 @@ def _one_or_more(value: Any) -> Any:
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
 InputPaths = Annotated[tuple[str, ...], ProjectPath(), BeforeValidator(_one_or_more)]
-PluginName = Annotated[str, ProjectPath(reference=True)]
-PluginNames = Annotated[tuple[str, ...], ProjectPath(reference=True), BeforeValidator(_one_or_more)]
+
+FamilyName = Annotated[str, ProjectPath(reference=True), Selects(PluginKind.MODEL_FAMILY)]
+EngineName = Annotated[str, ProjectPath(reference=True), Selects(PluginKind.ROLLOUT_ENGINE)]
+BackendName = Annotated[str, ProjectPath(reference=True), Selects(PluginKind.ACTOR_BACKEND)]
+EstimatorName = Annotated[str, ProjectPath(reference=True), Selects(PluginKind.ADVANTAGE_ESTIMATOR)]
+LossName = Annotated[str, ProjectPath(reference=True), Selects(PluginKind.POLICY_LOSS)]
+RewardNames = Annotated[
+    tuple[str, ...], ProjectPath(reference=True), Selects(PluginKind.REWARD_FUNCTION), BeforeValidator(_one_or_more)
+]
+HookNames = Annotated[
+    tuple[str, ...], ProjectPath(reference=True), Selects(PluginKind.HOOK), BeforeValidator(_one_or_more)
+]

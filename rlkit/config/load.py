@@ -1,4 +1,4 @@
-"""One resolved config from all sources: defaults < project file < environment < --set < flags."""
+"""One resolved config from all sources: defaults < preset < project file < environment < --set < flags."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from rlkit.config.base import Section
+from rlkit.config.correction_presets import preset_keys
 from rlkit.config.errors import validate_section
 from rlkit.config.keys import leaf_keys, section_of
 from rlkit.config.origins import DEFAULT, Origin
 from rlkit.config.paths import resolve_paths
-from rlkit.config.runs import RUN_CONFIGS
+from rlkit.config.runs import RUN_CONFIGS, PPOConfig
 from rlkit.config.sources import Source, read_assignments, read_environment, read_file, read_flags
 from rlkit.errors import ConfigError
 
@@ -63,8 +64,17 @@ def load_config(
         origins.update(source.origins)
     config = validate_section(config_class, values, origins=origins)
     assert isinstance(config, Section)
-    complete = {key: origins.get(key, DEFAULT) for key, _ in leaf_keys(config_class)}
+    presets = _preset_origins(config)
+    complete = {key: origins.get(key, presets.get(key, DEFAULT)) for key, _ in leaf_keys(config_class)}
     return Resolved(kind, config, complete, file)
+
+
+def _preset_origins(config: Section) -> dict[str, Origin]:
+    """Of the keys that a preset may have filled in, whether or not it did."""
+    if not isinstance(config, PPOConfig):
+        return {}
+    name = config.rollout_correction.preset
+    return {key: Origin("preset", f"preset {name}") for key in preset_keys(name)}
 
 
 def config_class_of(kind: str) -> type[Section]:

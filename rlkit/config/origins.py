@@ -8,9 +8,9 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Origin:
-    """kind, and what a person would look for: file and line, variable, flag."""
+    """kind, and what a person would look for: file and line, variable, flag, name of the preset."""
 
-    kind: Literal["default", "file", "environment", "set", "flag"]
+    kind: Literal["default", "preset", "file", "environment", "set", "flag"]
     detail: str = ""
 
     def __str__(self) -> str:

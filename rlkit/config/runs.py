@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import Field, model_validator
 
-from rlkit.config.algorithm import WITHOUT_GROUPS, AlgorithmSection
+from rlkit.config.algorithm import AlgorithmSection
 from rlkit.config.base import Section
+from rlkit.config.correction_presets import fill_preset
 from rlkit.config.ppo_sections import (
     ActorSection,
     CriticSection,
@@ -14,7 +18,7 @@ from rlkit.config.ppo_sections import (
     TrainerSection,
     ValidationSection,
 )
-from rlkit.config.reward_sections import EvaluationRewardSection, RewardSection
+from rlkit.config.reward_sections import EvaluationRewardSection, TrainingRewardSection
 from rlkit.config.rollout_correction import RolloutCorrectionSection
 from rlkit.config.sections import (
     EvaluationSection,
@@ -25,13 +29,14 @@ from rlkit.config.sections import (
     SFTDataSection,
     SFTSection,
     SFTTrainerSection,
+    TrainingRunSection,
 )
 
 
 class SFTConfig(Section):
     """`rlkit sft`"""
 
-    run: RunSection = Field(default_factory=RunSection)
+    run: TrainingRunSection = Field(default_factory=TrainingRunSection)
     model: ModelSection = Field(default_factory=ModelSection)
     data: SFTDataSection = Field(default_factory=SFTDataSection)
     sft: SFTSection = Field(default_factory=SFTSection)
@@ -41,11 +46,11 @@ class SFTConfig(Section):
 class PPOConfig(Section):
     """`rlkit train ppo`"""
 
-    run: RunSection = Field(default_factory=RunSection)
+    run: TrainingRunSection = Field(default_factory=TrainingRunSection)
     model: ModelSection = Field(default_factory=ModelSection)
     data: PromptDataSection = Field(default_factory=PromptDataSection)
     rollout: RolloutSection = Field(default_factory=RolloutSection)
-    reward: RewardSection = Field(default_factory=RewardSection)
+    reward: TrainingRewardSection = Field(default_factory=TrainingRewardSection)
     algorithm: AlgorithmSection = Field(default_factory=AlgorithmSection)
     rollout_correction: RolloutCorrectionSection = Field(default_factory=RolloutCorrectionSection)
     actor: ActorSection = Field(default_factory=ActorSection)
@@ -68,16 +73,19 @@ class PPOConfig(Section):
         return self.samples_per_step // self.mini_batch_samples
 
     @property
-    def uses_critic(self) -> bool:
-        return self.algorithm.advantage == "gae"
-
-    @property
-    def uses_greedy_baseline(self) -> bool:
-        return self.algorithm.advantage == "remax"
-
-    @property
     def uses_reference(self) -> bool:
         return self.algorithm.kl_in_reward > 0 or self.algorithm.kl_loss > 0
+
+    @property
+    def base_is_reference(self) -> bool:
+        """Whether the actor without its adapter is the reference, so that none is loaded."""
+        section = self.reference
+        return self.uses_reference and self.actor.lora.rank > 0 and not section.path and not section.moves
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_correction_preset(cls, values: Any) -> Any:
+        return fill_preset(values) if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
     def _batch_arithmetic(self) -> PPOConfig:
@@ -93,31 +101,51 @@ class PPOConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _overlong_buffer_fits(self) -> PPOConfig:
+        buffer, limit = self.reward.overlong_buffer_tokens, self.rollout.max_response_tokens
+        if buffer > limit:
+            raise ValueError(
+                f"reward.overlong_buffer_tokens = {buffer} is more than an answer may have: "
+                f"rollout.max_response_tokens is {limit}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _algorithm_fits(self) -> PPOConfig:
         algorithm, samples = self.algorithm, self.rollout.samples_per_prompt
-        if algorithm.advantage not in WITHOUT_GROUPS and samples < 2:
-            raise ValueError(
-                f"algorithm.advantage = {algorithm.advantage} compares the answers to one prompt: "
-                f"rollout.samples_per_prompt must be at least 2, got {samples}"
-            )
         if algorithm.sampling_rounds > 1 and samples < 2:
             raise ValueError(
                 f"algorithm.sampling_rounds = {algorithm.sampling_rounds} compares the answers to one prompt: "
                 f"rollout.samples_per_prompt must be at least 2, got {samples}"
             )
+        if algorithm.horizon > 0 and algorithm.loss_aggregation != "seq_mean_token_sum_norm":
+            raise ValueError(
+                f"algorithm.horizon = {algorithm.horizon} divides seq_mean_token_sum_norm only, and "
+                f"algorithm.loss_aggregation is {algorithm.loss_aggregation}"
+            )
         if algorithm.kl_target > 0 and algorithm.kl_in_reward == 0:
             raise ValueError(
                 f"algorithm.kl_target = {algorithm.kl_target:g} needs algorithm.kl_in_reward above 0 to start from"
             )
-        if algorithm.advantage == "gdpo" and algorithm.kl_in_reward > 0:
+        return self
+
+    @model_validator(mode="after")
+    def _best_is_known(self) -> PPOConfig:
+        trainer = self.trainer
+        if trainer.export == "best" and not (self.data.validation and trainer.validate_every and trainer.keep_best):
             raise ValueError(
-                "algorithm.advantage = gdpo compares the scores of the reward functions, which kl_in_reward = "
-                f"{algorithm.kl_in_reward:g} would not reach; use algorithm.kl_loss"
+                "trainer.export = best needs validations to choose from: set data.validation, a trainer.validate_every "
+                "above 0 and trainer.keep_best = true"
             )
-        if algorithm.policy_loss == "gmpo" and algorithm.loss_aggregation != "seq_mean_token_mean":
+        return self
+
+    @model_validator(mode="after")
+    def _moving_reference_is_read(self) -> PPOConfig:
+        if self.reference.moves and not (self.algorithm.kl_in_reward > 0 or self.algorithm.kl_loss > 0):
+            key = "refresh_every" if self.reference.refresh_every else "ema_decay"
             raise ValueError(
-                "algorithm.policy_loss = gmpo has one loss for each answer: set algorithm.loss_aggregation = "
-                f"seq_mean_token_mean, got {algorithm.loss_aggregation}"
+                f"reference.{key} = {getattr(self.reference, key):g} moves a reference that nothing reads; "
+                "set algorithm.kl_in_reward or algorithm.kl_loss above 0"
             )
         return self
 

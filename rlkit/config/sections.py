@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from rlkit.config.base import Section
+from rlkit.config.base import Section, fault_in_section
 from rlkit.config.fields import (
+    BackendName,
+    EngineName,
+    FamilyName,
     Fraction,
+    HookNames,
     InputPath,
     InputPaths,
     NonNegativeFloat,
     NonNegativeInt,
     OutputPath,
-    PluginName,
-    PluginNames,
     PositiveFloat,
     PositiveFraction,
     PositiveInt,
@@ -39,7 +41,7 @@ class RunSection(Section):
     """auto takes the first CUDA device, else the CPU."""
     threads: NonNegativeInt = 0
     """CPU threads for arithmetic; 0 leaves torch's choice."""
-    hooks: PluginNames = ()
+    hooks: HookNames = ()
     """Hook plugins to add, by name or as `file.py:object`, besides those that are always on."""
     required_plugins: Texts = ()
     """Distributions that must be installed, as requirement strings: `["rlkit-hf>=0.1"]`. Checked before anything loads."""
@@ -49,12 +51,19 @@ class RunSection(Section):
         return self.name or kind
 
 
+class TrainingRunSection(RunSection):
+    """Where the run lives and how it starts."""
+
+    peak_tflops: NonNegativeFloat = 0.0
+    """What the device can do at best, in 10^12 floating-point operations per second, for `perf/mfu`; 0 takes the figure of a known GPU for dense bfloat16 and measures anything else."""
+
+
 class ModelSection(Section):
     """The model that is trained or asked."""
 
     path: InputPath = ""
     """Folder with config.json, safetensors and tokenizer, or a Hub id. Required."""
-    family: PluginName = "auto"
+    family: FamilyName = "auto"
     """Model family plugin; auto finds it by the `architectures` in config.json."""
     tokenizer: InputPath = ""
     """Folder or Hub id of another tokenizer; empty means the model's own."""
@@ -110,6 +119,34 @@ class SFTDataSection(Section):
     """Use only the first rows of each split; 0 uses all."""
 
 
+class LoraSection(Section):
+    """Low-rank adaptation (Hu et al. 2021, arXiv:2106.09685): small adapters learn, the model itself stays as it is.
+
+    There is no dropout: a policy has to give the same log-probs twice.
+    """
+
+    rank: NonNegativeInt = 0
+    """Inner width of the adapters; 0 means none: every parameter is trained."""
+    alpha: PositiveFloat = 32.0
+    """An adapter's output is multiplied by alpha / rank, so that the best learning rate hardly depends on the rank."""
+    targets: Texts = ("all_linear",)
+    """Linear layers that get an adapter, by the end of their names: `["q_proj", "v_proj"]`. all_linear means all but the output head."""
+
+    @model_validator(mode="after")
+    def _nothing_without_a_rank(self) -> LoraSection:
+        if self.rank == 0:
+            for name in ("alpha", "targets"):
+                value = getattr(self, name)
+                if value != type(self).model_fields[name].default:
+                    shown = list(value) if isinstance(value, tuple) else f"{value:g}"
+                    raise fault_in_section(f"{name} = {shown} has no effect while rank is 0; set a rank, such as 16")
+        if not self.targets or ("all_linear" in self.targets and len(self.targets) > 1):
+            raise fault_in_section(
+                f"targets = {list(self.targets)}: give all_linear alone, or the names of the layers to adapt"
+            )
+        return self
+
+
 class OptimizedSection(Section):
     """A model in training: the backend that holds it and its AdamW optimizer."""
 
@@ -133,12 +170,14 @@ class OptimizedSection(Section):
     """Tokens in one forward and backward pass. Only memory and speed depend on it, never the result."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more work."""
+    lora: LoraSection = Field(default_factory=LoraSection)
+    """Adapters instead of training every parameter."""
 
 
 class SFTSection(OptimizedSection):
     """How supervised fine-tuning runs."""
 
-    backend: PluginName = "fsdp"
+    backend: BackendName = "fsdp"
     """Actor backend plugin that holds the model."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The backend's own options; see `rlkit plugins show`."""
@@ -185,7 +224,7 @@ class GenerationSection(SamplingSection):
     """Prompt files (JSONL, JSON, parquet, Arrow) or Hub ids. Required."""
     output: OutputPath = "completions.jsonl"
     """Completions file; rows already in it are not made again."""
-    engine: PluginName = "hf"
+    engine: EngineName = "hf"
     """Rollout engine plugin."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The engine's own options; see `rlkit plugins show`."""

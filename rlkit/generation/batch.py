@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlkit.errors import ConfigError
-from rlkit.generation.completions_file import Completion, CompletionRow, append_rows, read_rows, repair_tail
+from rlkit.generation.answers import completion_rows
+from rlkit.generation.completions_file import append_rows, read_rows, repair_tail
 from rlkit.plugin.hooks import HookRelay
 from rlkit.plugin.hookspecs import RunInfo
 from rlkit.protocols import RolloutEngine, Tokenizer
@@ -15,7 +16,7 @@ from rlkit.rewards.scoring import decode_responses
 from rlkit.rollout.collector import collect_rollouts
 from rlkit.trainers.clock import StageClock
 from rlkit.trainers.stop_signal import StopSignal
-from rlkit.types import PromptBatch, Rollouts, SamplingParams
+from rlkit.types import PromptBatch, SamplingParams
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,14 @@ class BatchGeneration:
             clock = StageClock()
             with clock.stage("rollout"):
                 rollouts = collect_rollouts(self.engine, batch, self.sampling)
-            append_rows(self.output, self.rows(rollouts))
+            rows = completion_rows(
+                rollouts,
+                decode_responses(rollouts, self.tokenizer),
+                samples=self.sampling.samples,
+                model=self.model,
+                log_probs=self.log_probs,
+            )
+            append_rows(self.output, rows)
             lengths = rollouts.response_ids.lengths.double()
             metrics = {
                 "response/length_mean": float(lengths.mean()),
@@ -49,28 +57,6 @@ class BatchGeneration:
                 "generate/answers_per_s": len(rollouts) / max(clock.seconds("rollout"), 1e-9),
             }
             hooks.step_finished(run=run, step=number, metrics={**metrics, **clock.metrics()})
-
-    def rows(self, rollouts: Rollouts) -> list[CompletionRow]:
-        """One row for each prompt, its answers in order."""
-        texts = decode_responses(rollouts, self.tokenizer)
-        tokens = [tuple(row.tolist()) for row in rollouts.response_ids.rows()]
-        wanted = self.log_probs and rollouts.rollout_log_probs is not None
-        log_probs = [tuple(row.tolist()) for row in rollouts.rollout_log_probs.rows()] if wanted else None  # type: ignore[union-attr]
-        samples = self.sampling.samples
-        rows: list[CompletionRow] = []
-        for start in range(0, len(rollouts), samples):
-            completions = tuple(
-                Completion(
-                    text=texts[index],
-                    finish_reason=rollouts.finish_reasons[index],
-                    num_tokens=len(tokens[index]),
-                    token_ids=tokens[index] if self.log_probs else None,
-                    log_probs=None if log_probs is None else log_probs[index],
-                )
-                for index in range(start, start + samples)
-            )
-            rows.append(CompletionRow(rollouts.prompts[start], completions, self.model))
-        return rows
 
 
 def answered_rows(output: Path, prompts: PromptBatch) -> set[int]:

@@ -71,6 +71,14 @@ def append_rows(path: Path, rows: Iterable[CompletionRow]) -> None:
         _fsync_folder(path.parent)
 
 
+def write_rows(path: Path, rows: Iterable[CompletionRow]) -> None:
+    """The whole file at once: a reader, or a run that was killed meanwhile, never finds half of it."""
+    aside = path.with_name(f".{path.name}.partial")
+    aside.unlink(missing_ok=True)
+    append_rows(aside, rows)
+    aside.replace(path)
+
+
 def read_rows(path: Path) -> Iterator[CompletionRow]:
     """The file's rows, one at a time. Raises `DataError` with file and line for anything that is not a row."""
     try:

@@ -124,7 +124,7 @@ def _dtype_of(config: Mapping[str, Any], tensors: Mapping[str, TensorInfo] | Non
     return _DTYPES.get(most, most.lower())
 
 
-def _part_of(name: str) -> str:
+def part_of(name: str) -> str:
     """The part of a model that a tensor belongs to, by the words in its name."""
     if "embed" in name or ".wte." in name or ".wpe." in name:
         return "embeddings"
@@ -144,7 +144,7 @@ def _parts_of_tensors(tensors: Mapping[str, TensorInfo], *, tied: bool) -> dict[
     for name, info in tensors.items():
         if tied and name == "lm_head.weight":
             continue
-        part = _part_of(name)
+        part = part_of(name)
         parts[part] = parts.get(part, 0) + info.num_elements
     return parts
 

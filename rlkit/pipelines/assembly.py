@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,14 @@ from typing import Any
 import torch
 
 from rlkit.config.ppo_sections import RolloutSection
-from rlkit.config.sections import GenerationSection, ModelSection, OptimizedSection, PromptDataSection, RunSection
+from rlkit.config.sections import (
+    GenerationSection,
+    LoraSection,
+    ModelSection,
+    OptimizedSection,
+    PromptDataSection,
+    RunSection,
+)
 from rlkit.data.chat import encode_prompts
 from rlkit.data.prompts import load_prompts
 from rlkit.errors import ConfigError
@@ -24,7 +32,7 @@ from rlkit.models.tokenizer import load_tokenizer
 from rlkit.plugin import PluginKind
 from rlkit.plugin.loader import LoadedPlugin, build_plugin, load_plugin
 from rlkit.protocols import ModelFamily, ModelRole, RolloutEngine
-from rlkit.protocols.actor import OptimizerSettings
+from rlkit.protocols.actor import LoraSettings, OptimizerSettings
 from rlkit.rollout.engine_model import EngineModel
 from rlkit.tracking.run_folder import LOGGER
 from rlkit.types import PromptBatch
@@ -98,7 +106,12 @@ def model_role(
         trust_remote_code=section.trust_remote_code,
         seed=run.seed,
         optimizer=None if total_steps is None else optimizer_settings(optimized, total_steps),
+        lora=None if total_steps is None else lora_settings(optimized.lora),
     )
+
+
+def lora_settings(section: LoraSection) -> LoraSettings | None:
+    return LoraSettings(section.rank, section.alpha, section.targets) if section.rank else None
 
 
 def optimizer_settings(section: OptimizedSection, total_steps: int) -> OptimizerSettings:
@@ -168,10 +181,17 @@ def build_engine(
 
 def write_model(located: LocatedModel, named_tensors: Any, target: Path) -> None:
     """An HF-loadable folder with tokenizer, moved into place whole."""
+    with new_folder(target) as aside:
+        fill_model(located, named_tensors, aside)
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """An empty folder that replaces `target` once it is filled."""
     aside = target.with_name(f".{target.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    fill_model(located, named_tensors, aside)
+    yield aside
     shutil.rmtree(target, ignore_errors=True)
     aside.rename(target)
 

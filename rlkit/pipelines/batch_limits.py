@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from rlkit.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from rlkit.config.runs import PPOConfig
 
 
 def most_micro_batches(rows: int, longest: int, budget: int) -> int:
@@ -27,6 +31,17 @@ def check_context(prompt_tokens: int, response_tokens: int, context_length: int,
         raise ConfigError(
             f"{keys[0]} {prompt_tokens} + {keys[1]} {response_tokens} exceed the model's context of {context_length} "
             "tokens; lower one of them"
+        )
+
+
+def check_ppo_context(config: PPOConfig, context_length: int) -> None:
+    """`check_context` of the answers in training, and of those in validation where there is any."""
+    for section in ("rollout", *(["validation"] if config.data.validation else [])):
+        check_context(
+            config.data.max_prompt_tokens,
+            getattr(config, section).max_response_tokens,
+            context_length,
+            keys=("data.max_prompt_tokens", f"{section}.max_response_tokens"),
         )
 
 

@@ -6,7 +6,7 @@ buffers) is left out: expect the truth within about a quarter above the estimate
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rlkit.algos.chunk_size import chunk_rows
@@ -43,14 +43,55 @@ class EngineLimits:
     prefill_tokens: int | None = None
 
 
-def trained_bytes(shape: ModelShape, *, value_head: bool = False) -> dict[str, int]:
+@dataclass(frozen=True)
+class AdapterSize:
+    """What is trained of a role with LoRA; the rest is frozen in `base_dtype`."""
+
+    parameters: int
+    base_dtype: str
+
+
+def adapter_size(shape: ModelShape, rank: int, targets: Sequence[str], base_dtype: str) -> AdapterSize | None:
+    """Each adapter on an [out, in] matrix has rank (in + out) parameters; None without one (rank 0).
+
+    A layer of a name that is not one of the usual seven counts as the largest of them.
+    """
+    if rank == 0:
+        return None
+    hidden, wide = shape.hidden_size, shape.hidden_size + shape.intermediate_size
+    queries, keys = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
+    sides = dict.fromkeys(("q_proj", "o_proj"), hidden + queries)
+    sides |= dict.fromkeys(("k_proj", "v_proj"), hidden + keys)
+    sides |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), wide)
+    names = list(sides) if tuple(targets) == ("all_linear",) else targets
+    in_one_layer = [name for name in names if any(part.isdigit() for part in name.split("."))]
+    total = sum(
+        sides.get(name.rpartition(".")[2], wide) * (1 if name in in_one_layer else shape.num_layers) for name in names
+    )
+    return AdapterSize(rank * total, base_dtype)
+
+
+def trained_bytes(shape: ModelShape, *, value_head: bool = False, adapter: AdapterSize | None = None) -> dict[str, int]:
     """Parameters and optimizer state of a trained role. The value head replaces the language-model head."""
     parameters = value_model_parameters(shape) if value_head else shape.num_parameters
-    return {"parameters": MASTER_BYTES * parameters, "optimizer": OPTIMIZER_BYTES * parameters}
+    if adapter is None:
+        return {"parameters": MASTER_BYTES * parameters, "optimizer": OPTIMIZER_BYTES * parameters}
+    frozen = BYTES[adapter.base_dtype] * parameters
+    return {
+        "parameters": frozen + MASTER_BYTES * adapter.parameters,
+        "optimizer": OPTIMIZER_BYTES * adapter.parameters,
+    }
 
 
-def gradient_bytes(shape: ModelShape, *, value_head: bool = False) -> int:
+def gradient_bytes(shape: ModelShape, *, value_head: bool = False, adapter: AdapterSize | None = None) -> int:
+    if adapter is not None:
+        return MASTER_BYTES * adapter.parameters
     return MASTER_BYTES * (value_model_parameters(shape) if value_head else shape.num_parameters)
+
+
+def value_head_bytes(shape: ModelShape) -> dict[str, int]:
+    """A head on the actor's trunk: `hidden` parameters and their optimizer state; its gradients are not worth a line."""
+    return {"parameters": MASTER_BYTES * shape.hidden_size, "optimizer": OPTIMIZER_BYTES * shape.hidden_size}
 
 
 def frozen_bytes(shape: ModelShape, dtype: str) -> int:
@@ -63,9 +104,11 @@ def value_model_parameters(shape: ModelShape) -> int:
     return shape.num_parameters - head + shape.hidden_size
 
 
-def cast_bytes(shape: ModelShape, dtype: str) -> int:
+def cast_bytes(shape: ModelShape, dtype: str, *, adapter: AdapterSize | None = None) -> int:
     """Mixed precision computes with copies of the float32 weights, kept for as long as a pass takes."""
-    return 0 if dtype == "float32" else frozen_bytes(shape, dtype)
+    if dtype == "float32":
+        return 0
+    return frozen_bytes(shape, dtype) if adapter is None else BYTES[dtype] * adapter.parameters
 
 
 def kv_cache_bytes(shape: ModelShape, tokens: int, dtype: str) -> int:

@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from rlkit.algos.aggregation import Aggregation
 from rlkit.algos.objective import PolicyObjective
-from rlkit.algos.policy_losses.cispo import CISPO
-from rlkit.algos.policy_losses.gmpo import GMPO
-from rlkit.algos.policy_losses.gpg import GPG
-from rlkit.algos.policy_losses.gspo import GSPO
-from rlkit.algos.policy_losses.ppo_clip import PPOClip
-from rlkit.algos.policy_losses.sapo import SAPO
-from rlkit.algos.policy_losses.token_losses import PolicyLoss
 from rlkit.algos.rollout_correction import ImportanceWeights, Rejection
 from rlkit.config.algorithm import AlgorithmSection
+from rlkit.config.reward_sections import TrainingRewardSection
 from rlkit.config.rollout_correction import RolloutCorrectionSection
+from rlkit.pipelines.algorithms import build_policy_loss
 from rlkit.trainers.correction import RolloutCorrection
-
-POLICY_LOSSES: Mapping[str, Callable[[AlgorithmSection], PolicyLoss]] = {
-    "ppo_clip": lambda section: PPOClip(section.clip_low, section.clip_high, section.dual_clip),
-    "gspo": lambda section: GSPO(section.clip_low, section.clip_high),
-    "cispo": lambda section: CISPO(section.clip_low, section.clip_high),
-    "sapo": lambda section: SAPO(section.sapo_tau_positive, section.sapo_tau_negative),
-    "gmpo": lambda section: GMPO(section.clip_low, section.clip_high),
-    "gpg": lambda section: GPG(),
-}
-"""By the name that `algorithm.policy_loss` has for them."""
+from rlkit.trainers.reward_shaping import RewardShaping
 
 
-def build_policy_objective(section: AlgorithmSection, *, horizon: int) -> PolicyObjective:
-    """`horizon` is the divisor of seq_mean_token_sum_norm where the section gives none: tokens."""
+def build_policy_objective(
+    section: AlgorithmSection, *, horizon: int, correction: RolloutCorrection | None = None
+) -> PolicyObjective:
+    """`horizon` is the divisor of seq_mean_token_sum_norm where the section gives none: tokens. `correction` is the run's."""
     return PolicyObjective(
-        policy_loss=POLICY_LOSSES[section.policy_loss](section),
+        policy_loss=build_policy_loss(section),
         aggregation=Aggregation(section.loss_aggregation, section.horizon or horizon),
         kl_loss=section.kl_loss,
         kl_estimator=section.kl_estimator,
         entropy_bonus=section.entropy_bonus,
+        correction=None if correction is None else correction.in_update(),
+    )
+
+
+def build_reward_shaping(section: TrainingRewardSection, *, limit: int) -> RewardShaping:
+    """`limit` is the largest number of tokens that an answer may have."""
+    return RewardShaping(
+        clip=(section.clip[0], section.clip[1]) if section.clip else None,
+        normalise=section.normalise,
+        buffer=section.overlong_buffer_tokens,
+        penalty=section.overlong_penalty,
+        limit=limit,
     )
 
 

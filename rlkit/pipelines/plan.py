@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from rlkit.config.errors import validate_section
 from rlkit.config.runs import EvalConfig, GenerateConfig, PPOConfig, SFTConfig
-from rlkit.config.sections import ModelSection, RunSection
+from rlkit.config.sections import ModelSection, OptimizedSection, RunSection
 from rlkit.errors import RLKitError
 from rlkit.models.locate import locate_model
 from rlkit.models.registry import choose_family
 from rlkit.models.shape import ModelShape, read_shape
+from rlkit.pipelines.algorithms import needs_of
 from rlkit.pipelines.batch_limits import check_enough_prompts, largest_micro_batch, most_micro_batches
 from rlkit.pipelines.memory import (
+    AdapterSize,
     EngineLimits,
     Phase,
     activation_bytes,
+    adapter_size,
     cast_bytes,
     forward_bytes,
     frozen_bytes,
@@ -28,6 +31,7 @@ from rlkit.pipelines.memory import (
     logit_bytes,
     rollout_bytes,
     trained_bytes,
+    value_head_bytes,
     value_model_parameters,
 )
 from rlkit.pipelines.preflight import selections
@@ -132,10 +136,11 @@ def _plan_sft(resolved: Resolved, config: SFTConfig) -> Plan:
     )
     phases: tuple[Phase, ...] = ()
     if shape is not None:
+        adapter = _adapter(shape, config.sft, config.model)
         update = {
-            **trained_bytes(shape),
-            **_cast_part(shape, config.model.dtype),
-            "gradients": gradient_bytes(shape),
+            **trained_bytes(shape, adapter=adapter),
+            **_cast_part(shape, config.model.dtype, adapter),
+            "gradients": gradient_bytes(shape, adapter=adapter),
             "activations": activation_bytes(
                 shape, tokens, config.model.dtype, checkpointing=config.sft.gradient_checkpointing
             ),
@@ -155,18 +160,18 @@ def _plan_ppo(resolved: Resolved, config: PPOConfig) -> Plan:
     rows = _count(config.data.train, config.data.limit)
     if rows is not None:
         check_enough_prompts(config.rollout.prompts_per_step, rows)
+    needs = needs_of(config)
     critic_path = config.critic.path or config.model.path
-    critic = known_shape(critic_path, notes) if config.uses_critic else None
+    critic = known_shape(critic_path, notes) if needs.critic and not config.critic.shared_trunk else None
     reference_path = config.reference.path or config.model.path
-    reference = known_shape(reference_path, notes) if config.uses_reference else None
+    loads_reference = config.uses_reference and not config.base_is_reference
+    reference = known_shape(reference_path, notes) if loads_reference else None
     roles = (
         PlannedRole("actor", device, config.actor.backend, config.model.path, _parameters(shape)),
-        PlannedRole("critic", device, config.actor.backend, critic_path, _value_parameters(critic))
-        if config.uses_critic
-        else PlannedRole("critic", "", "", "", absent=f"advantage = {config.algorithm.advantage} reads no values"),
+        _planned_critic(config, device, shape, critic),
         PlannedRole("reference", device, config.actor.backend, reference_path, _parameters(reference))
-        if config.uses_reference
-        else PlannedRole("reference", "", "", "", absent="kl_in_reward and kl_loss are 0"),
+        if loads_reference
+        else PlannedRole("reference", "", "", "", absent=_reference_absent(config)),
         PlannedRole("rollout engine", device, config.rollout.engine, config.model.path, _parameters(shape)),
         *(PlannedRole("reward", "this process", name, "") for name in config.reward.functions),
     )
@@ -178,6 +183,20 @@ def _plan_ppo(resolved: Resolved, config: PPOConfig) -> Plan:
     )  # fmt: skip
 
 
+def _reference_absent(config: PPOConfig) -> str:
+    return "the actor without its adapter" if config.base_is_reference else "kl_in_reward and kl_loss are 0"
+
+
+def _planned_critic(config: PPOConfig, device: str, actor: ModelShape | None, critic: ModelShape | None) -> PlannedRole:
+    if not needs_of(config).critic:
+        return PlannedRole("critic", "", "", "", absent=f"advantage = {config.algorithm.advantage} reads no values")
+    if config.critic.shared_trunk:
+        parameters = None if actor is None else actor.hidden_size
+        return PlannedRole("critic", device, config.actor.backend, "a head on the actor's trunk", parameters)
+    path = config.critic.path or config.model.path
+    return PlannedRole("critic", device, config.actor.backend, path, _value_parameters(critic))
+
+
 def _ppo_arithmetic(config: PPOConfig) -> tuple[tuple[str, str], ...]:
     longest = config.data.max_prompt_tokens + config.rollout.max_response_tokens
     per_epoch, epochs = config.mini_batches, config.algorithm.epochs
@@ -187,7 +206,7 @@ def _ppo_arithmetic(config: PPOConfig) -> tuple[tuple[str, str], ...]:
     iterations = config.trainer.steps
     rounds = config.algorithm.sampling_rounds
     more = f", replaced in up to {rounds} rounds when they teach nothing" if rounds > 1 else ""
-    greedy = ", and one greedy answer to each prompt" if config.uses_greedy_baseline else ""
+    greedy = ", and one greedy answer to each prompt" if needs_of(config).greedy_baseline else ""
     return (
         ("prompts", f"{config.rollout.prompts_per_step:,} a step{more}"),
         (
@@ -214,11 +233,17 @@ def _ppo_phases(
     longest = config.data.max_prompt_tokens + config.rollout.max_response_tokens
     tokens = largest_micro_batch(config.mini_batch_samples, longest, config.actor.micro_batch_tokens)
     log_prob_tokens = largest_micro_batch(config.samples_per_step, longest, config.actor.micro_batch_tokens)
-    resident = {f"actor {name}": number for name, number in trained_bytes(shape).items()}
+    adapter = _adapter(shape, config.actor, config.model)
+    resident = {f"actor {name}": number for name, number in trained_bytes(shape, adapter=adapter).items()}
     if critic is not None:
-        resident |= {f"critic {name}": number for name, number in trained_bytes(critic, value_head=True).items()}
+        critic_adapter = _adapter(critic, config.critic, config.model)
+        held = trained_bytes(critic, value_head=True, adapter=critic_adapter)
+        resident |= {f"critic {name}": number for name, number in held.items()}
+    head = value_head_bytes(shape) if config.critic.shared_trunk else {}
+    resident |= {f"value head {name}": number for name, number in head.items()}
     if reference is not None:
-        resident["reference parameters"] = frozen_bytes(reference, dtype)
+        # What follows the actor in small steps is held in float32, as the actor is.
+        resident["reference parameters"] = frozen_bytes(reference, "float32" if config.reference.moves else dtype)
     resident["engine parameters"] = frozen_bytes(shape, dtype)
     rollout = rollout_bytes(
         shape,
@@ -228,7 +253,7 @@ def _ppo_phases(
         dtype=dtype,
         limits=engine_limits(config.rollout.engine, config.rollout.options, where="rollout.options"),
     )
-    casts = _cast_part(shape, dtype)
+    casts = _cast_part(shape, dtype, adapter)
     forward = forward_bytes(shape, log_prob_tokens, dtype, logit_tokens=log_prob_tokens)
     phases = [
         Phase("rollout", {**resident, **rollout}),
@@ -238,15 +263,15 @@ def _ppo_phases(
         critic_tokens = largest_micro_batch(config.mini_batch_samples, longest, config.critic.micro_batch_tokens)
         checkpointing = config.critic.gradient_checkpointing
         update = {
-            **_cast_part(critic, dtype),
-            "gradients": gradient_bytes(critic, value_head=True),
+            **_cast_part(critic, dtype, critic_adapter),
+            "gradients": gradient_bytes(critic, value_head=True, adapter=critic_adapter),
             "activations": activation_bytes(critic, critic_tokens, dtype, checkpointing=checkpointing),
         }
         phases.append(Phase("critic update", {**resident, **update}))
     checkpointing = config.actor.gradient_checkpointing
     update = {
         **casts,
-        "gradients": gradient_bytes(shape),
+        "gradients": gradient_bytes(shape, adapter=adapter),
         "activations": activation_bytes(shape, tokens, dtype, checkpointing=checkpointing),
         "logits": logit_bytes(shape, tokens),
     }
@@ -325,9 +350,13 @@ def engine_limits(name: str, options: Mapping[str, Any], *, where: str) -> Engin
     return EngineLimits(getattr(chosen, "max_batch_tokens", None), getattr(chosen, "max_prefill_tokens", None))
 
 
-def _cast_part(shape: ModelShape, dtype: str) -> dict[str, int]:
+def _cast_part(shape: ModelShape, dtype: str, adapter: AdapterSize | None = None) -> dict[str, int]:
     """A row of the memory table in mixed precision, else nothing."""
-    return {} if dtype == "float32" else {f"weights in {dtype}": cast_bytes(shape, dtype)}
+    return {} if dtype == "float32" else {f"weights in {dtype}": cast_bytes(shape, dtype, adapter=adapter)}
+
+
+def _adapter(shape: ModelShape, section: OptimizedSection, model: ModelSection) -> AdapterSize | None:
+    return adapter_size(shape, section.lora.rank, section.lora.targets, model.dtype)
 
 
 def _plugins(resolved: Resolved, model: ModelSection | None = None) -> tuple[PlannedPlugin, ...]:

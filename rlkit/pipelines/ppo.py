@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlkit.algos.advantages.scaling import AdvantageScaling
 from rlkit.algos.objective import ValueObjective
 from rlkit.cluster.weight_sync import DirectWeightSync
 from rlkit.config.runs import PPOConfig
 from rlkit.data.order import EpochOrder
+from rlkit.errors import CheckpointError
+from rlkit.pipelines.adapters import write_adapter
+from rlkit.pipelines.algorithms import build_estimator, check_algorithm, needs_of
 from rlkit.pipelines.assembly import (
     LocatedModel,
     build_engine,
@@ -21,20 +25,26 @@ from rlkit.pipelines.assembly import (
     prepare_process,
     write_model,
 )
-from rlkit.pipelines.batch_limits import check_context, check_enough_prompts
-from rlkit.pipelines.objectives import build_correction, build_policy_objective
+from rlkit.pipelines.batch_limits import check_enough_prompts, check_ppo_context
+from rlkit.pipelines.best_model import export_best, take_up_record, tell_best, validation_subject, write_best
+from rlkit.pipelines.moving_reference import build_reference_course
+from rlkit.pipelines.objectives import build_correction, build_policy_objective, build_reward_shaping
 from rlkit.pipelines.run_session import run_session, set_environment_guards
 from rlkit.pipelines.starting_point import already_finished, starting_point
+from rlkit.pipelines.work_meter import build_ppo_meter
 from rlkit.plugin import PluginKind
 from rlkit.plugin.loader import LoadedPlugin, build_plugin, load_plugin
-from rlkit.protocols import ActorBackend, Critic, PolicyActor, ReferenceModel, RolloutEngine
+from rlkit.protocols import ActorBackend, Critic, MovingReference, PolicyActor, ReferenceModel, RolloutEngine
 from rlkit.rewards.scorer import Scorer, build_scorer
 from rlkit.tracking.checkpoints import CheckpointStore
 from rlkit.tracking.run_folder import RunFolder
+from rlkit.trainers.agreement import AgreementWatch
 from rlkit.trainers.experience import AdvantageSettings
+from rlkit.trainers.moving_reference import ReferenceCourse
 from rlkit.trainers.ppo import PPOParts, PPOSettings, PPOTrainer
 from rlkit.trainers.ppo_state import PPOState, PromptStream
 from rlkit.trainers.run_events import RunEvents
+from rlkit.trainers.shared_trunk import SharedTrunk
 from rlkit.trainers.validation import Validator
 from rlkit.types import PromptBatch, SamplingParams
 
@@ -47,24 +57,18 @@ def run_ppo(resolved: Resolved) -> Path:
     config = resolved.config
     assert isinstance(config, PPOConfig)
     set_environment_guards()
+    check_algorithm(config)
     plugins = [
         load_plugin(PluginKind.ACTOR_BACKEND, config.actor.backend),
         load_plugin(PluginKind.ROLLOUT_ENGINE, config.rollout.engine),
+        load_plugin(PluginKind.ADVANTAGE_ESTIMATOR, config.algorithm.advantage),
+        load_plugin(PluginKind.POLICY_LOSS, config.algorithm.policy_loss),
     ]
     scorer = build_scorer(config.reward)
     device = prepare_process(config.run)
     located = locate(config.model)
-    check_context(
-        config.data.max_prompt_tokens,
-        config.rollout.max_response_tokens,
-        located.context_length,
-        keys=("data.max_prompt_tokens", "rollout.max_response_tokens"),
-    )
-    train = load_prompt_batch(config.data, config.data.train, located, name="data")
-    check_enough_prompts(config.rollout.prompts_per_step, len(train))
-    validation = None
-    if config.data.validation:
-        validation = load_prompt_batch(config.data, config.data.validation, located, name="data")
+    check_ppo_context(config, located.context_length)
+    train, validation = load_data(config, located)
     order = EpochOrder(len(train), seed=config.run.seed, shuffle=config.data.shuffle)
 
     folder = RunFolder.open("ppo", config.run.output, config.run.name_or("ppo"), resume=config.run.resume)
@@ -78,14 +82,20 @@ def run_ppo(resolved: Resolved) -> Path:
     state = PPOState(kl_coefficient=config.algorithm.kl_in_reward)
     if start.checkpoint is not None:
         restore(start.checkpoint, roles, state, order)
+    validator: Validator | None = None
+    if validation is not None:
+        take_up_record(state.validation, validation_subject(config, validation), store, step=state.step)
+        validator = build_validator(config, located, scorer, validation, folder)
     parts = assemble(
-        config, located, roles, engine, scorer, PromptStream(train, order, config.rollout.prompts_per_step), validation
+        config, located, roles, engine, scorer, PromptStream(train, order, config.rollout.prompts_per_step), validator
     )
 
     def fill_checkpoint(target: Path) -> None:
         save(target, roles, state, order)
+        write_best(target, state.validation, step=state.step)
         (target / "model").mkdir()
         fill_model(located, roles.actor.export_weights(), target / "model")
+        write_adapter(roles.actor, config.actor.lora, target / "adapter")
 
     try:
         with run_session(
@@ -98,12 +108,25 @@ def run_ppo(resolved: Resolved) -> Path:
         ) as session:
             rollouts_folder = folder.rollouts if config.trainer.save_rollouts else None
             events = RunEvents(session.info, session.hooks, store, fill_checkpoint, rollouts_folder)
+            parts = replace(parts, meter=build_ppo_meter(config, located.folder, device))
             PPOTrainer(loop_settings(config), parts, state, events).fit(session.stop)
-            write_model(located, roles.actor.export_weights(), folder.model)
+            tell_best(state.validation, folder)
+            if config.trainer.export == "last" or not export_best(state.validation, store, folder.model):
+                write_model(located, roles.actor.export_weights(), folder.model)
+                write_adapter(roles.actor, config.actor.lora, folder.adapter)
     finally:
         engine.close()
         scorer.close()
     return folder.model
+
+
+def load_data(config: PPOConfig, located: LocatedModel) -> tuple[PromptBatch, PromptBatch | None]:
+    """Training and validation prompts as token ids."""
+    train = load_prompt_batch(config.data, config.data.train, located, name="data")
+    check_enough_prompts(config.rollout.prompts_per_step, len(train))
+    if not config.data.validation:
+        return train, None
+    return train, load_prompt_batch(config.data, config.data.validation, located, name="data")
 
 
 @dataclass(frozen=True)
@@ -113,6 +136,16 @@ class Roles:
     actor: PolicyActor
     critic: Critic | None
     reference: ReferenceModel | None
+    reference_course: ReferenceCourse | None = None
+
+    def with_state(self) -> dict[str, PolicyActor | Critic | MovingReference]:
+        """Those that change during the run, by the names that they have in a checkpoint."""
+        models: dict[str, PolicyActor | Critic | MovingReference] = {"actor": self.actor}
+        if self.critic is not None and not isinstance(self.critic, SharedTrunk):
+            models["critic"] = self.critic
+        if self.reference_course is not None:
+            models["reference"] = self.reference_course.reference
+        return models
 
 
 def build_roles(config: PPOConfig, located: LocatedModel, device: str) -> Roles:
@@ -122,19 +155,28 @@ def build_roles(config: PPOConfig, located: LocatedModel, device: str) -> Roles:
     )
     steps = config.trainer.steps * config.algorithm.epochs * config.mini_batches
     actor_role = model_role(config.model, located, config.run, device, config.actor, total_steps=steps)
+    actor: PolicyActor
     critic: Critic | None = None
-    reference: ReferenceModel | None = None
-    if config.uses_critic:
-        path = config.critic.path
-        critic = backend.build_critic(
-            model_role(config.model, located, config.run, device, config.critic, path=path, total_steps=steps)
-        )
-    if config.uses_reference:
-        path = config.reference.path
-        reference = backend.build_reference(
-            model_role(config.model, located, config.run, device, config.actor, path=path, total_steps=None)
-        )
-    return Roles(backend.build_actor(actor_role), critic, reference)
+    if config.critic.shared_trunk:
+        section = config.critic
+        trunk = backend.build_actor_critic(actor_role, head_lr=section.lr)
+        actor = critic = SharedTrunk(trunk, ValueObjective(section.value_clip), section.loss_weight)
+    else:
+        actor = backend.build_actor(actor_role)
+        if needs_of(config).critic:
+            path = config.critic.path
+            critic = backend.build_critic(
+                model_role(config.model, located, config.run, device, config.critic, path=path, total_steps=steps)
+            )
+    if not config.uses_reference:
+        return Roles(actor, critic, None)
+    path = config.reference.path
+    reference_role = model_role(config.model, located, config.run, device, config.actor, path=path, total_steps=None)
+    if config.reference.moves:
+        course = build_reference_course(config, backend, reference_role, located.folder)
+        return Roles(actor, critic, course.reference, course)
+    base = None if path else actor.base_policy()
+    return Roles(actor, critic, base or backend.build_reference(reference_role))
 
 
 def assemble(
@@ -144,14 +186,16 @@ def assemble(
     engine: RolloutEngine,
     scorer: Scorer,
     prompts: PromptStream,
-    validation: PromptBatch | None,
+    validator: Validator | None,
 ) -> PPOParts:
     """The parts of the loop, from the config sections that each is about."""
     algorithm, rollout = config.algorithm, config.rollout
+    correction = build_correction(config.rollout_correction)
     return PPOParts(
         actor=roles.actor,
         critic=roles.critic,
         reference=roles.reference,
+        reference_course=roles.reference_course,
         engine=engine,
         weight_sync=DirectWeightSync(),
         scorer=scorer,
@@ -166,24 +210,29 @@ def assemble(
             samples=rollout.samples_per_prompt,
             stop=rollout.stop,
         ),
-        policy_objective=build_policy_objective(algorithm, horizon=rollout.max_response_tokens),
+        policy_objective=build_policy_objective(algorithm, horizon=rollout.max_response_tokens, correction=correction),
         value_objective=ValueObjective(config.critic.value_clip),
         advantages=AdvantageSettings(
-            algorithm.advantage,
-            algorithm.gamma,
-            algorithm.lam,
+            build_estimator(algorithm),
             algorithm.kl_estimator,
             {function.label: weight for function, weight in zip(scorer.functions, scorer.weights, strict=True)},
+            probability_squares=needs_of(config).probability_squares,
+            scaling=AdvantageScaling(algorithm.normalise_advantages == "batch", algorithm.advantage_clip),
+            mask_truncated=algorithm.mask_truncated,
         ),
-        greedy_baseline=config.uses_greedy_baseline,
-        correction=build_correction(config.rollout_correction),
-        validator=None if validation is None else build_validator(config, located, scorer, validation),
+        greedy_baseline=needs_of(config).greedy_baseline,
+        correction=correction,
+        agreement=AgreementWatch(config.model.dtype),
+        reward_shaping=build_reward_shaping(config.reward, limit=rollout.max_response_tokens),
+        validator=validator,
         # The engine and the actor hold a copy of the weights each; what they can share on one device is the KV cache's room.
         handover=("kv_cache",),
     )
 
 
-def build_validator(config: PPOConfig, located: LocatedModel, scorer: Scorer, prompts: PromptBatch) -> Validator:
+def build_validator(
+    config: PPOConfig, located: LocatedModel, scorer: Scorer, prompts: PromptBatch, folder: RunFolder
+) -> Validator:
     section = config.validation
     sampling = SamplingParams(
         max_tokens=section.max_response_tokens or config.rollout.max_response_tokens,
@@ -193,7 +242,8 @@ def build_validator(config: PPOConfig, located: LocatedModel, scorer: Scorer, pr
         stop=config.rollout.stop,
         seed=config.run.seed,
     )
-    return Validator(prompts, sampling, located.tokenizer, scorer)
+    answers = folder.validation if config.trainer.save_rollouts else None
+    return Validator(prompts, sampling, located.tokenizer, scorer, answers)
 
 
 def loop_settings(config: PPOConfig) -> PPOSettings:
@@ -206,6 +256,7 @@ def loop_settings(config: PPOConfig) -> PPOSettings:
         validate_every=config.trainer.validate_every,
         validate_first=config.trainer.validate_first,
         checkpoint_every=config.trainer.checkpoint_every,
+        keep_best=config.trainer.keep_best,
         sampling_rounds=config.algorithm.sampling_rounds,
         target_kl=config.algorithm.target_kl,
         kl_target=config.algorithm.kl_target,
@@ -219,11 +270,10 @@ def reward_plugins(config: PPOConfig) -> list[LoadedPlugin]:
 
 def save(folder: Path, roles: Roles, state: PPOState, order: EpochOrder) -> None:
     """Everything that the next step depends on, besides the config."""
-    for name, model in (("actor", roles.actor), ("critic", roles.critic)):
-        if model is not None:
-            target = folder / "state" / name
-            target.mkdir(parents=True)
-            model.save(target)
+    for name, model in roles.with_state().items():
+        target = folder / "state" / name
+        target.mkdir(parents=True)
+        model.save(target)
     content = {"state": state.as_json(), "order": order.state()}
     (folder / "state" / "trainer.json").write_text(json.dumps(content))
 
@@ -231,8 +281,14 @@ def save(folder: Path, roles: Roles, state: PPOState, order: EpochOrder) -> None
 def restore(checkpoint: Path, roles: Roles, state: PPOState, order: EpochOrder) -> None:
     """Undo `save`."""
     content = json.loads((checkpoint / "state" / "trainer.json").read_text())
-    roles.actor.load(checkpoint / "state" / "actor")
-    if roles.critic is not None:
-        roles.critic.load(checkpoint / "state" / "critic")
+    models = roles.with_state()
+    for name in models:
+        if not (checkpoint / "state" / name).is_dir():
+            raise CheckpointError(
+                f"checkpoint {checkpoint} has no {name}: the run began without one; go on with the settings that it "
+                "began with, or choose another --name"
+            )
+    for name, model in models.items():
+        model.load(checkpoint / "state" / name)
     state.restore(content["state"])
     order.restore(content["order"])

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlkit.errors import ConfigError, PluginError, PluginNotFoundError, RLKitError
-from rlkit.pipelines.batch_limits import check_context
+from rlkit.pipelines.algorithms import check_algorithm
+from rlkit.pipelines.batch_limits import check_context, check_ppo_context
 from rlkit.plugin.loader import check_api_version, find_plugin, missing_requirements, read_options_class, read_spec
 from rlkit.plugin.references import is_file_reference, is_reference
 from rlkit.plugin.requirements import check_required_plugins
@@ -46,6 +47,10 @@ REQUIRED: Mapping[str, tuple[Required, ...]] = {
 }
 
 
+CALLABLE_KINDS = (PluginKind.REWARD_FUNCTION, PluginKind.ADVANTAGE_ESTIMATOR, PluginKind.POLICY_LOSS)
+"""Kinds whose plugins may be plain functions, with options that are parameters."""
+
+
 @dataclass(frozen=True)
 class Selection:
     """A plugin that the run selects by name, and the options for it."""
@@ -64,6 +69,11 @@ def selections(resolved: Resolved) -> Iterator[Selection]:
     if resolved.kind == "ppo":
         yield Selection(PluginKind.ACTOR_BACKEND, config.actor.backend, config.actor.options, "actor.options")
         yield Selection(PluginKind.ROLLOUT_ENGINE, config.rollout.engine, config.rollout.options, "rollout.options")
+        algorithm = config.algorithm
+        options = algorithm.advantage_options
+        yield Selection(PluginKind.ADVANTAGE_ESTIMATOR, algorithm.advantage, options, "algorithm.advantage_options")
+        options = algorithm.policy_loss_options
+        yield Selection(PluginKind.POLICY_LOSS, algorithm.policy_loss, options, "algorithm.policy_loss_options")
     if resolved.kind == "generate":
         section = config.generation
         yield Selection(PluginKind.ROLLOUT_ENGINE, section.engine, section.options, "generation.options")
@@ -86,6 +96,8 @@ def check_run(resolved: Resolved) -> None:
         *(partial(check_data, paths) for paths in data_paths(resolved)),
         lambda: check_model(resolved),
         lambda: check_context_length(resolved),
+        lambda: check_algorithm_of(resolved),
+        lambda: check_reference_of(resolved),
     ]
     faults: list[RLKitError] = []
     for check in checks:
@@ -133,7 +145,7 @@ def check_selection(selection: Selection) -> None:
         from rlkit.config.errors import validate_section
 
         validate_section(options_class, selection.options, where=selection.where)
-    elif selection.options and selection.kind is not PluginKind.REWARD_FUNCTION:
+    elif selection.options and selection.kind not in CALLABLE_KINDS:
         from rlkit.config.errors import refuse_options
 
         refuse_options(selection.options, where=selection.where, plugin=f"{selection.kind.label} '{name}'")
@@ -168,6 +180,20 @@ def check_model(resolved: Resolved) -> None:
         check_model_path(path)
 
 
+def check_algorithm_of(resolved: Resolved) -> None:
+    """Raises `ConfigError` when estimator or loss do not go with the rest, `PluginError` when they cannot be had."""
+    if resolved.kind == "ppo":
+        check_algorithm(resolved.config)
+
+
+def check_reference_of(resolved: Resolved) -> None:
+    """Raises `ConfigError` for a reference that could not follow the actor."""
+    from rlkit.pipelines.moving_reference import check_reference_path
+
+    if resolved.kind == "ppo":
+        check_reference_path(resolved.config)
+
+
 def check_context_length(resolved: Resolved) -> None:
     """Raises `ConfigError` when the longest prompt and answer do not fit a local model's context together."""
     from rlkit.models.locate import model_inside
@@ -179,10 +205,13 @@ def check_context_length(resolved: Resolved) -> None:
     folder = model_inside(Path(config.model.path).expanduser())
     if folder is None:
         return
-    prompt, answer = ("data", "rollout") if resolved.kind == "ppo" else ("generation", "generation")
+    context_length = shape_of(read_config_json(folder), str(folder)).context_length
+    if resolved.kind == "ppo":
+        check_ppo_context(config, context_length)
+        return
     check_context(
-        getattr(config, prompt).max_prompt_tokens,
-        getattr(config, answer).max_response_tokens,
-        shape_of(read_config_json(folder), str(folder)).context_length,
-        keys=(f"{prompt}.max_prompt_tokens", f"{answer}.max_response_tokens"),
+        config.generation.max_prompt_tokens,
+        config.generation.max_response_tokens,
+        context_length,
+        keys=("generation.max_prompt_tokens", "generation.max_response_tokens"),
     )

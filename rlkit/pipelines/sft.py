@@ -11,9 +11,11 @@ from rlkit.config.runs import SFTConfig
 from rlkit.data.conversations import load_conversations
 from rlkit.data.order import EpochOrder
 from rlkit.data.supervised import encode_conversations
+from rlkit.pipelines.adapters import write_adapter
 from rlkit.pipelines.assembly import LocatedModel, fill_model, locate, model_role, prepare_process, write_model
 from rlkit.pipelines.run_session import run_session, set_environment_guards
 from rlkit.pipelines.starting_point import already_finished, starting_point
+from rlkit.pipelines.work_meter import build_sft_meter
 from rlkit.plugin import PluginKind
 from rlkit.plugin.loader import build_plugin, load_plugin
 from rlkit.protocols import ActorBackend, SupervisedTrainee
@@ -58,6 +60,7 @@ def run_sft(resolved: Resolved) -> Path:
         save(target, trainee, state, order)
         (target / "model").mkdir()
         fill_model(located, trainee.export_weights(), target / "model")
+        write_adapter(trainee, config.sft.lora, target / "adapter")
 
     with run_session(
         "sft", resolved, folder, total_steps=steps, first_step=state.step, plugins=[backend, located.plugin]
@@ -69,8 +72,10 @@ def run_sft(resolved: Resolved) -> Path:
             validate_every=config.trainer.validate_every,
             checkpoint_every=config.trainer.checkpoint_every,
         )
-        SFTTrainer(settings, SFTParts(trainee, data, order, validation), events, state).fit(session.stop)
+        parts = SFTParts(trainee, data, order, validation, build_sft_meter(config, located.folder, device))
+        SFTTrainer(settings, parts, events, state).fit(session.stop)
         write_model(located, trainee.export_weights(), folder.model)
+        write_adapter(trainee, config.sft.lora, folder.adapter)
     return folder.model
 
 

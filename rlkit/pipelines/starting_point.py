@@ -40,6 +40,9 @@ def already_finished(folder: RunFolder, start: StartingPoint, steps: int) -> boo
     """Whether nothing is left to do; says so."""
     if start.checkpoint is None or start.step < steps or not (folder.model / "config.json").exists():
         return False
+    # A run that was killed before its last export may still hold the model of an earlier interruption.
+    if folder.read().get("status") != "finished":
+        return False
     print(
         f"run {folder.path} is complete ({start.step} of {steps} steps): its model is {folder.model}. "
         "To train anew choose another --name; to go on, raise the number of steps."

@@ -43,7 +43,17 @@ class PluginDescription:
     install_hint: str = ""
     architectures: tuple[str, ...] = ()
     always_on: bool = False
+    needs: tuple[str, ...] = ()
+    aggregations: tuple[str, ...] = ()
     options: tuple[OptionDescription, ...] = field(default=())
+
+    @property
+    def told(self) -> str:
+        """The summary and what it needs on one line, or what is wrong."""
+        if self.problem:
+            return self.problem
+        needs = f" (needs {', '.join(need.replace('_', ' ') for need in self.needs)})" if self.needs else ""
+        return f"{self.summary}{needs}"
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -80,6 +90,8 @@ def describe_plugin(plugin: InstalledPlugin) -> PluginDescription:
         install_hint=spec.install_hint,
         architectures=spec.architectures,
         always_on=spec.always_on,
+        needs=spec.needs,
+        aggregations=spec.aggregations,
         options=options,
     )
 

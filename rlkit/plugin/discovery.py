@@ -58,6 +58,11 @@ def installed_plugins() -> tuple[InstalledPlugin, ...]:
     return tuple(plugins)
 
 
+def plugin_names(kind: PluginKind) -> tuple[str, ...]:
+    """Names of the usable plugins of a kind, in alphabetical order."""
+    return tuple(plugin.name for plugin in installed_plugins() if plugin.kind is kind and plugin.state == "ok")
+
+
 def disabled_names() -> frozenset[str]:
     """What RLKIT_DISABLED_PLUGINS lists."""
     return frozenset(part.strip() for part in os.environ.get(DISABLED_VARIABLE, "").split(",") if part.strip())

@@ -6,24 +6,29 @@ name -> entry point (metadata) -> PluginSpec (light import) -> API version -> re
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rlkit.errors import BrokenPluginError, MissingRequirementError, PluginConflictError, PluginNotFoundError
 from rlkit.plugin.discovery import InstalledPlugin, installed_plugins
 from rlkit.plugin.references import describe_error, is_reference, load_reference
-from rlkit.plugin.spec import PLUGIN_API_VERSION, PluginKind, PluginSpec
+from rlkit.plugin.spec import NEEDS, PLUGIN_API_VERSION, Need, PluginKind, PluginSpec
 
 if TYPE_CHECKING:
     from rlkit.config.base import PluginOptions
 
 SLOW_IMPORT_S = 5.0
 """Seconds after which a person is told which plugin is keeping them waiting."""
+
+
+DECLARING_KINDS = (PluginKind.ADVANTAGE_ESTIMATOR, PluginKind.POLICY_LOSS)
+"""Kinds whose objects say themselves what they need when no `PluginSpec` does."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +74,34 @@ def find_plugin(kind: PluginKind, name: str) -> InstalledPlugin:
     if any(plugin.name == name for plugin in plugins):
         raise PluginNotFoundError(f"{kind.label} '{name}' is installed but disabled by RLKIT_DISABLED_PLUGINS")
     names = sorted({plugin.name for plugin in usable})
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    near = [known for known in names if known.startswith(name)] or get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     raise PluginNotFoundError(f"{kind.label} '{name}' not found; installed: {', '.join(names) or '(none)'}.{hint}")
 
 
 def load_spec(kind: PluginKind, name: str) -> PluginSpec:
-    """The light description. Raises `BrokenPluginError` naming distribution, version and cause."""
-    if is_reference(name):
+    """The light description. Raises `BrokenPluginError` naming distribution, version and cause.
+
+    That of a reference is made up: what an estimator or a loss in a file needs stands in attributes of it, so those are
+    imported for it.
+    """
+    if not is_reference(name):
+        return read_spec(find_plugin(kind, name))
+    if kind not in DECLARING_KINDS:
         return PluginSpec(kind=kind, target=name, summary=f"from {name}")
-    return read_spec(find_plugin(kind, name))
+    target = load_reference(name)
+    needs, aggregations = _declared(target, "needs", name), _declared(target, "aggregations", name)
+    unknown = sorted(set(needs) - set(NEEDS))
+    if unknown:
+        raise BrokenPluginError(f"'{name}' needs {', '.join(unknown)}, which is not one of {', '.join(NEEDS)}")
+    return PluginSpec(
+        kind=kind,
+        target=name,
+        summary=f"from {name}",
+        needs=cast(tuple[Need, ...], needs),
+        has_ratio=bool(getattr(target, "has_ratio", True)),
+        aggregations=aggregations,
+    )
 
 
 def read_spec(plugin: InstalledPlugin) -> PluginSpec:
@@ -135,6 +158,18 @@ def build_plugin(kind: PluginKind, name: str, options: Mapping[str, Any], *, whe
     return plugin.target(**context) if parsed is None else plugin.target(parsed, **context)
 
 
+def construct(plugin: LoadedPlugin, options: Mapping[str, Any], *, where: str) -> tuple[Any, Mapping[str, Any]]:
+    """The callable that a plugin stands for, and the options that are left to be its keyword arguments.
+
+    With an options class it is `target(options)`, without one an instance of a class, or the target itself.
+    """
+    if plugin.options_class is not None:
+        return plugin.target(plugin.parse_options(options, where=where)), {}
+    if inspect.isclass(plugin.target):
+        return plugin.target(), options
+    return plugin.target, options
+
+
 def check_api_version(plugin: InstalledPlugin, spec: PluginSpec) -> None:
     """Raises `BrokenPluginError` when the plugin was made for another plugin API."""
     if spec.api_version == PLUGIN_API_VERSION:
@@ -155,6 +190,14 @@ def _is_importable(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
+
+
+def _declared(target: object, attribute: str, name: str) -> tuple[str, ...]:
+    """A tuple of words that `target` has as an attribute, if it has it."""
+    words = getattr(target, attribute, ())
+    if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+        raise BrokenPluginError(f"'{name}': its {attribute} must be a tuple of words, got {words!r}")
+    return tuple(words)
 
 
 def _import_value(plugin: InstalledPlugin, value: str, what: str) -> Any:

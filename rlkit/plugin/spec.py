@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal, get_args
 
 PLUGIN_API_VERSION = 1
 """Raised when a protocol changes so that older plugins no longer work."""
@@ -16,6 +17,8 @@ class PluginKind(StrEnum):
     ROLLOUT_ENGINE = "rollout_engine"
     ACTOR_BACKEND = "actor_backend"
     REWARD_FUNCTION = "reward_function"
+    ADVANTAGE_ESTIMATOR = "advantage_estimator"
+    POLICY_LOSS = "policy_loss"
     HOOK = "hook"
 
     @property
@@ -29,11 +32,18 @@ class PluginKind(StrEnum):
         return self.value.replace("_", " ")
 
 
+Need = Literal["critic", "groups", "greedy_baseline", "reward_parts", "probability_squares"]
+"""What an advantage estimator reads besides the rewards: values of a critic; several answers to each prompt; the score of
+each prompt's greedy answer; the score of each reward function by itself; the sum of squared probabilities at each token."""
+NEEDS: tuple[Need, ...] = get_args(Need)
+
 _GROUPS = {
     PluginKind.MODEL_FAMILY: "rlkit.model_families",
     PluginKind.ROLLOUT_ENGINE: "rlkit.rollout_engines",
     PluginKind.ACTOR_BACKEND: "rlkit.actor_backends",
     PluginKind.REWARD_FUNCTION: "rlkit.reward_functions",
+    PluginKind.ADVANTAGE_ESTIMATOR: "rlkit.advantage_estimators",
+    PluginKind.POLICY_LOSS: "rlkit.policy_losses",
     PluginKind.HOOK: "rlkit.hooks",
 }
 
@@ -51,6 +61,9 @@ class PluginSpec:
     api_version    the `PLUGIN_API_VERSION` that the plugin was written for
     architectures  model families only: the `architectures` strings of config.json that the family answers to
     always_on      hooks only: called in every run; otherwise only when named in `run.hooks`
+    needs          advantage estimators only: what the pipeline must provide; nothing else is loaded or computed for them
+    has_ratio      policy losses only: the ratio of the present to the old probability is in the loss
+    aggregations   policy losses only: the values of `algorithm.loss_aggregation` that go with it; empty: all
     """
 
     kind: PluginKind
@@ -62,3 +75,6 @@ class PluginSpec:
     api_version: int = PLUGIN_API_VERSION
     architectures: tuple[str, ...] = ()
     always_on: bool = False
+    needs: tuple[Need, ...] = ()
+    has_ratio: bool = True
+    aggregations: tuple[str, ...] = ()

@@ -1,6 +1,16 @@
 """What a plugin of each kind must be able to do. Structural: nothing needs to be inherited."""
 
-from rlkit.protocols.actor import ActorBackend, LogProbs, Metrics, ModelRole, PolicyActor, ReferenceModel
+from rlkit.protocols.actor import (
+    ActorBackend,
+    LogProbs,
+    LoraSettings,
+    Metrics,
+    ModelRole,
+    MovingReference,
+    PolicyActor,
+    ReferenceModel,
+)
+from rlkit.protocols.actor_critic import ActorCritic
 from rlkit.protocols.critic import Critic
 from rlkit.protocols.family import ModelFamily, ModelHead
 from rlkit.protocols.reward import RewardFunction
@@ -11,12 +21,15 @@ from rlkit.protocols.weight_sync import WeightSync
 
 __all__ = [
     "ActorBackend",
+    "ActorCritic",
     "Critic",
     "LogProbs",
+    "LoraSettings",
     "Metrics",
     "ModelFamily",
     "ModelHead",
     "ModelRole",
+    "MovingReference",
     "PolicyActor",
     "ReferenceModel",
     "RewardFunction",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from rlkit.protocols.actor_critic import ActorCritic
 from rlkit.protocols.critic import Critic
 from rlkit.protocols.family import ModelFamily
 from rlkit.protocols.supervised import SupervisedTrainee
@@ -25,10 +26,12 @@ Metrics = Mapping[str, float]
 
 @dataclass(frozen=True, eq=False)
 class LogProbs:
-    """log_probs, entropy: ragged float32 aligned with the responses, nats."""
+    """log_probs, entropy: ragged float32 aligned with the responses, nats; probability_squares: likewise, the sum over the
+    vocabulary of the squared probabilities, in (0, 1], None when nobody asked."""
 
     log_probs: Ragged
     entropy: Ragged
+    probability_squares: Ragged | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,15 @@ class OptimizerSettings:
 
 
 @dataclass(frozen=True)
+class LoraSettings:
+    """Adapters of low rank on linear layers (Hu et al. 2021, arXiv:2106.09685): y = W x + alpha / rank * B A x, B zero at first."""
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...]  # ("all_linear",): all but the output head; else layers by the end of their names
+
+
+@dataclass(frozen=True)
 class ModelRole:
     """What a backend needs to know to build one model. The same for every role."""
 
@@ -59,6 +71,7 @@ class ModelRole:
     trust_remote_code: bool
     seed: int
     optimizer: OptimizerSettings | None = None  # None: the role is never trained
+    lora: LoraSettings | None = None  # only adapters (and a value head) are trained; what is frozen is held in `dtype`
 
 
 class ReferenceModel(Protocol):
@@ -73,23 +86,60 @@ class ReferenceModel(Protocol):
     def offload(self) -> None: ...
 
 
+class MovingReference(ReferenceModel, Protocol):
+    """A reference that follows the policy. Its parameters are float32: a moving average loses small steps in bfloat16.
+
+    Right after a copy it gives the policy's own log-probs, bit for bit (up to rounding where an adapter was merged in).
+    """
+
+    def update_weights(self, named_tensors: Iterable[tuple[str, Tensor]], *, decay: float = 0.0) -> None:
+        """weights = decay * weights + (1 - decay) * tensors; `decay` 0 (in [0, 1)) copies them.
+
+        `named_tensors` are full tensors with Hugging Face names, one at a time, as `export_weights` gives them.
+        """
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the weights under `folder` (which exists and is empty)."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Restore what `save` wrote, bit for bit."""
+        ...
+
+
 class PolicyActor(ReferenceModel, Protocol):
     """The policy in training."""
+
+    def compute_log_probs(
+        self, rollouts: Rollouts, *, temperature: float, probability_squares: bool = False
+    ) -> LogProbs:
+        """As a reference's; `probability_squares` asks for that field too."""
+        ...
 
     def update_policy(self, experience: Experience, objective: PolicyObjective, *, temperature: float) -> Metrics:
         """One optimizer step on one mini-batch, however many micro-batches that takes.
 
-        Loss denominators are counted over the whole mini-batch, so the split never changes the gradient.
+        `objective.prepare` is called, and loss denominators are counted, on the whole mini-batch, so the split never
+        changes the gradient.
         A step whose gradient norm is not finite is skipped and counted in `actor/skipped_steps`.
         """
         ...
 
     def export_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Hugging Face names and full tensors, one at a time; tied tensors appear once."""
+        """Hugging Face names and full tensors, one at a time; tied tensors appear once. Adapters are merged in, in float32."""
+        ...
+
+    def base_policy(self) -> ReferenceModel | None:
+        """The policy without its adapter, on the same parameters; None unless the role has `lora`."""
+        ...
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write the adapter under `folder` (which exists and is empty) as peft opens it; only for a role with `lora`."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Write weights, optimizer and schedule under `folder` (which exists and is empty)."""
+        """Write weights, optimizer and schedule under `folder` (which exists and is empty); with `lora` no frozen weights."""
         ...
 
     def load(self, folder: Path) -> None:
@@ -104,6 +154,12 @@ class ActorBackend(Protocol):
 
     def build_reference(self, role: ModelRole) -> ReferenceModel: ...
 
+    def build_moving_reference(self, role: ModelRole) -> MovingReference: ...
+
     def build_critic(self, role: ModelRole) -> Critic: ...
+
+    def build_actor_critic(self, role: ModelRole, *, head_lr: float) -> ActorCritic:
+        """Actor and critic on one network; `head_lr` is the value head's peak rate, on the role's schedule."""
+        ...
 
     def build_supervised(self, role: ModelRole) -> SupervisedTrainee: ...

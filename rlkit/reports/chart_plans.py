@@ -30,7 +30,7 @@ PLANS = (
         "Answer length",
         "over the answers of a step",
         "tokens",
-        {"response/length_mean": "mean", "response/length_max": "longest"},
+        {"response/length_mean": "mean", "response/length_max": "longest", "response/length_min": "shortest"},
     ),
     Plan(
         "learning",
@@ -38,6 +38,13 @@ PLANS = (
         "share that reached the token limit",
         "share",
         {"response/truncated_fraction": "cut off"},
+    ),
+    Plan(
+        "learning",
+        "Prompts with nothing to compare",
+        "share of prompts whose answers all have one score",
+        "share",
+        {"reward/equal_group_fraction": "learned from", "rollout/uninformative_fraction": "sampled"},
     ),
     Plan("learning", "Unjudged answers", "the reward failed on them", "", {"reward/errors": "answers"}),
     Plan(
@@ -55,6 +62,8 @@ PLANS = (
         "share",
         {
             "actor/clip_fraction": "actor",
+            "actor/clip_fraction_low": "actor, lower bound",
+            "actor/clip_fraction_high": "actor, upper bound",
             "actor/dual_clip_fraction": "actor, dual clip",
             "critic/clip_fraction": "critic",
         },
@@ -73,6 +82,25 @@ PLANS = (
         "",
         {"actor/policy_loss": "policy", "actor/kl_loss": "KL term", "actor/loss": "total"},
     ),
+    Plan(
+        "stability",
+        "Advantages",
+        "of the sampled tokens",
+        "",
+        {
+            "advantage/mean": "mean",
+            "advantage/std": "standard deviation",
+            "advantage/min": "smallest",
+            "advantage/max": "largest",
+        },
+    ),
+    Plan(
+        "stability",
+        "Returns and values",
+        "what the critic is to predict, and what it predicted; means",
+        "",
+        {"return/mean": "returns", "value/mean": "values"},
+    ),
     Plan("stability", "Critic loss", "error of the predicted returns", "", {"critic/loss": "critic"}),
     Plan(
         "stability",
@@ -87,6 +115,34 @@ PLANS = (
         "difference of their log-probs; should stay near zero",
         "nats",
         {"rollout/log_prob_difference_mean": "mean", "rollout/log_prob_difference_max": "largest"},
+    ),
+    Plan(
+        "stability",
+        "Engine against trainer: correlation",
+        "of their token probabilities; should stay near one",
+        "",
+        {"rollout/correlation": "correlation"},
+    ),
+    Plan(
+        "stability",
+        "Engine against trainer: divergence",
+        "KL per token; should stay near zero",
+        "nats",
+        {"rollout/kl": "k1", "rollout/kl_k3": "k3"},
+    ),
+    Plan(
+        "stability",
+        "Engine against trainer: chi-square",
+        "grows with the largest ratios; should stay near zero",
+        "",
+        {"rollout/chi2_tokens": "of tokens", "rollout/chi2_answers": "of answers"},
+    ),
+    Plan(
+        "stability",
+        "Perplexity of the answers",
+        "under engine and trainer",
+        "",
+        {"rollout/perplexity": "engine", "rollout/trainer_perplexity": "trainer"},
     ),
     Plan(
         "stability",
@@ -107,17 +163,35 @@ PLANS = (
         "Throughput",
         "how fast tokens are made, or learned from",
         "tokens/s",
-        {"rollout/tokens_per_s": "rollouts", "throughput/tokens_per_s": "training"},
+        {
+            "rollout/tokens_per_s": "rollouts",
+            "throughput/update_tokens_per_s": "updates",
+            "throughput/tokens_per_s": "whole step",
+        },
+    ),
+    Plan(
+        "speed",
+        "Use of the device",
+        "share of its peak (MFU)",
+        "share",
+        {
+            "perf/mfu": "whole step",
+            "perf/mfu_rollout": "rollout",
+            "perf/mfu_log_probs": "log probs",
+            "perf/mfu_update_critic": "update critic",
+            "perf/mfu_update_actor": "update actor",
+        },
     ),
     Plan(
         "speed",
         "Memory",
-        "peak so far",
+        "after each step, and its peak so far",
         "bytes",
         {
-            "memory/peak_bytes": "peak",
-            "memory/process_peak_bytes": "process",
-            "memory/device_peak_bytes": "device",
+            "memory/process_bytes": "process",
+            "memory/process_peak_bytes": "process, peak",
+            "memory/device_bytes": "device",
+            "memory/device_peak_bytes": "device, peak",
         },
     ),
 )
@@ -125,5 +199,19 @@ PLANS = (
 ONLY_WHEN_IT_HAPPENED = frozenset({"Skipped updates", "Unjudged answers"})
 """Charts that are left out while all of their values are zero."""
 
-IN_OTHER_CHARTS = ("reward/", "time/", "sft/epoch", "rollout/policy_version")
-"""Metrics drawn by a chart of their own kind, or not worth one."""
+IN_OTHER_CHARTS = (
+    *(
+        "reward/",
+        "time/",
+        "time_per_token/",
+        "return/",
+        "value/",
+        "prompt/",
+        "sft/epoch",
+        "perf/peak_",
+        "perf/mfu_update",
+    ),
+    *("rollout/policy_version", "rollout/tokens"),
+    *("response/length_std", "critic/value_mean", "actor/entropy_before"),
+)
+"""Beginnings of metrics that are drawn by a chart of their own kind, follow from others, or are not worth one."""

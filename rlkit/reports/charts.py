@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rlkit.reports.chart_plans import IN_OTHER_CHARTS, LOSS, ONLY_WHEN_IT_HAPPENED, PLANS, Group
-from rlkit.reports.run_data import MetricRow, RunData
+from rlkit.reports.run_data import MetricRow, RunData, best_validation
+from rlkit.tracking.metric_table import find_metric
 
 MAX_POINTS = 1_200
 """Points of a curve; longer ones are averaged in equal stretches."""
+
+UNITS = frozenset({"", "s", "bytes", "tokens", "tokens/s", "nats", "share"})
+"""Units that the page knows how to write."""
 
 ChartKind = Literal["lines", "stack"]
 
@@ -30,7 +35,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """kind "stack" lays the series on one another. unit: "", "s", "bytes", "tokens", "tokens/s", "nats", "share"."""
+    """kind "stack" lays the series on one another; markers draws each point. unit: one of `UNITS`."""
 
     group: Group
     title: str
@@ -39,6 +44,7 @@ class Chart:
     series: tuple[Series, ...]
     kind: ChartKind = "lines"
     markers: bool = False
+    ring: int | None = None  # step of the first series that is to stand out
 
     def as_json(self) -> dict[str, Any]:
         """What the page's script draws."""
@@ -49,6 +55,7 @@ class Chart:
             "unit": self.unit,
             "kind": self.kind,
             "markers": self.markers,
+            "ring": self.ring,
             "series": [
                 {"name": s.name, "x": s.steps, "y": _short(s.values), "low": _short(s.low), "high": _short(s.high)}
                 for s in self.series
@@ -60,6 +67,7 @@ def build_charts(data: RunData) -> list[Chart]:
     """Every chart that the run has the metrics for; metrics of plugins that nobody planned come last, one chart each."""
     special = (
         _validation_chart(data.validations),
+        _several_answers_chart(data.validations),
         _loss_chart(data),
         _reward_chart(data.steps),
         _parts_chart(data.steps),
@@ -93,24 +101,45 @@ def _other_charts(data: RunData) -> list[Chart]:
             and series is not None
             and any(series.values)
         ):
-            charts.append(Chart("other", metric, "", "", (series,)))
+            entry = find_metric(metric)
+            unit = entry.unit if entry is not None and entry.unit in UNITS else ""
+            charts.append(Chart("other", metric, "" if entry is None else entry.meaning, unit, (series,)))
     return charts
 
 
 def _validation_chart(rows: Sequence[MetricRow]) -> Chart | None:
-    score = _series("all", rows, "validation/score", low="validation/score_low", high="validation/score_high")
+    score = _bounded_series("all", rows, "validation/score")
     if score is None:
         return None
-    names = {name for row in rows for name in row.values}
-    sources = sorted(
-        name for name in names if name.startswith("validation/") and name.endswith("/score") and name.count("/") == 2
-    )
-    others = [_series(name.split("/")[1], rows, name) for name in sources]
+    others = [_bounded_series(source, rows, f"validation/{source}/score") for source in _validated_sources(rows)]
     series = (score, *(item for item in others if item is not None))
     note = "mean over held-out prompts"
     if any(value is not None for value in score.low):
         note += ", with 95 % intervals"
-    return Chart("learning", "Validation score", note, "", series, markers=True)
+    best = best_validation(rows)
+    if best is not None:
+        note += f"; best at step {best.step}"
+    return Chart(
+        "learning", "Validation score", note, "", series, markers=True, ring=None if best is None else best.step
+    )
+
+
+def _several_answers_chart(rows: Sequence[MetricRow]) -> Chart | None:
+    """pass@k and majority voting; pass@1 is the score."""
+    found = re.compile(r"validation/(pass|maj)_at_(\d+)")
+    names = {name: match for row in rows for name in row.values if (match := found.fullmatch(name))}
+    wanted = sorted((match[1] == "maj", int(match[2]), name) for name, match in names.items() if match[2] != "1")
+    made = [_bounded_series(f"{'maj' if voted else 'pass'}@{k}", rows, name) for voted, k, name in wanted]
+    series = tuple(item for item in made if item is not None)
+    note = "over held-out prompts, with 95 % intervals"
+    return Chart("learning", "Several answers to a prompt", note, "", series, markers=True) if series else None
+
+
+def _validated_sources(rows: Sequence[MetricRow]) -> list[str]:
+    """Data sources that have a validation score; a named part of the reward may be called score too."""
+    names = {name for row in rows for name in row.values if "/part/" not in name}
+    scores = (name for name in names if name.startswith("validation/") and name.endswith("/score"))
+    return sorted(name.removeprefix("validation/").removesuffix("/score") for name in scores if name.count("/") > 1)
 
 
 def _loss_chart(data: RunData) -> Chart | None:
@@ -140,7 +169,19 @@ def _reward_chart(rows: Sequence[MetricRow]) -> Chart | None:
     if any("reward/std" in row.values for row in rows) and not all(_is_right_or_wrong(row) for row in rows):
         series = replace(series, low=bound(-1), high=bound(+1))
         note = "mean of a step's answers, one standard deviation around"
-    return Chart("learning", "Reward", note, "", (_thinned(series),))
+    learned = _learned_reward(rows)
+    return Chart("learning", "Reward", note, "", (_thinned(series), *(() if learned is None else (learned,))))
+
+
+def _learned_reward(rows: Sequence[MetricRow]) -> Series | None:
+    """The reward after shaping and KL penalty, where that makes a difference."""
+    series = _series("after shaping and KL", rows, "reward/total_mean")
+    totals = (
+        (row.values["reward/mean"], row.values.get("reward/total_mean", row.values["reward/mean"])) for row in rows
+    )
+    if all(math.isclose(score, total, rel_tol=1e-4, abs_tol=1e-6) for score, total in totals):
+        return None
+    return series
 
 
 def _is_right_or_wrong(row: MetricRow) -> bool:
@@ -187,6 +228,10 @@ def _stages(rows: Sequence[MetricRow]) -> list[Series]:
 
 def _stage_name(metric: str) -> str:
     return metric.removeprefix("time/").removesuffix("_s").replace("_", " ")
+
+
+def _bounded_series(name: str, rows: Sequence[MetricRow], metric: str) -> Series | None:
+    return _series(name, rows, metric, low=f"{metric}_low", high=f"{metric}_high")
 
 
 def _series(name: str, rows: Sequence[MetricRow], metric: str, *, low: str = "", high: str = "") -> Series | None:

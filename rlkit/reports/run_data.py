@@ -11,6 +11,7 @@ from typing import Any
 
 from rlkit.errors import DataError
 from rlkit.tracking.run_folder import RunFolder
+from rlkit.tracking.validation_record import SCORE_METRICS, ValidationRecord, ValidationScore
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,15 @@ def read_run(folder: Path) -> RunData:
         raise DataError(f"{paths.run_json} does not describe a run; a report needs it")
     events = _read_events(paths.metrics)
     return RunData(folder, run, _rows(events, "step"), _rows(events, "validation"))
+
+
+def best_validation(rows: Sequence[MetricRow]) -> ValidationScore | None:
+    """The best validated step of a trained model, as the run itself chooses it; None without scores or with a single one."""
+    record = ValidationRecord()
+    scored = [row for row in rows if row.values.keys() >= SCORE_METRICS]
+    for row in scored:
+        record.note(row.step, row.values)
+    return record.best if len(scored) > 1 else None
 
 
 def _read_events(path: Path) -> list[dict[str, Any]]:

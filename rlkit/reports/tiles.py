@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
-from rlkit.reports.run_data import MetricRow, RunData
+from rlkit.reports.run_data import MetricRow, RunData, best_validation
 
 ENDS = 5
 """Steps over which the beginning and the end of a noisy training metric are averaged."""
@@ -35,6 +35,7 @@ def build_tiles(data: RunData) -> list[Tile]:
     """Those of the run's numbers that it has, the most telling first."""
     candidates = (
         _validation(data.validations, "validation/score", "Validation score", ""),
+        _best_validation(data.validations),
         _validation(data.validations, "sft/validation_loss", "Validation loss", "nats"),
         _ends(data.steps, "reward/mean", "Reward", ""),
         _ends(data.steps, "sft/loss", "Training loss", "nats"),
@@ -42,7 +43,8 @@ def build_tiles(data: RunData) -> list[Tile]:
         _ends(data.steps, "response/length_mean", "Answer length", "tokens"),
         _typical(data.steps, "time/step_s", "Step", "s"),
         _typical(data.steps, "rollout/tokens_per_s", "Rollout throughput", "tokens/s"),
-        _typical(data.steps, "throughput/tokens_per_s", "Throughput", "tokens/s"),
+        _typical(data.steps, "throughput/tokens_per_s", "Throughput of a step", "tokens/s"),
+        _use_of_the_device(data.steps),
     )
     return [tile for tile in candidates if tile is not None]
 
@@ -66,6 +68,14 @@ def _validation(rows: Sequence[MetricRow], metric: str, label: str, unit: str) -
     )
 
 
+def _best_validation(rows: Sequence[MetricRow]) -> Tile | None:
+    """Where it is not the last one."""
+    best = best_validation(rows)
+    if best is None or best.step == rows[-1].step:
+        return None
+    return Tile("Best validation score", f"at step {best.step}", "", now=best.score, low=best.low, high=best.high)
+
+
 def _ends(rows: Sequence[MetricRow], metric: str, label: str, unit: str) -> Tile | None:
     values = [row.values[metric] for row in rows if metric in row.values]
     if not values:
@@ -79,3 +89,9 @@ def _ends(rows: Sequence[MetricRow], metric: str, label: str, unit: str) -> Tile
 def _typical(rows: Sequence[MetricRow], metric: str, label: str, unit: str) -> Tile | None:
     values = [row.values[metric] for row in rows if metric in row.values]
     return Tile(label, "median", unit, now=median(values)) if values else None
+
+
+def _use_of_the_device(rows: Sequence[MetricRow]) -> Tile | None:
+    tile = _typical(rows, "perf/mfu", "Device use (MFU)", "share")
+    measured = any(row.values.get("perf/peak_is_measured") for row in rows)
+    return replace(tile, note="median, of a measured peak") if tile is not None and measured else tile

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 from rlkit.errors import ConfigError
 from rlkit.plugin import PluginKind
-from rlkit.plugin.loader import LoadedPlugin, load_plugin
+from rlkit.plugin.loader import construct, load_plugin
 from rlkit.rewards.adapt import adapt_function
 from rlkit.rewards.styles import Style
 
@@ -47,16 +46,6 @@ def resolve_functions(names: Sequence[str], options: Mapping[str, Mapping[str, A
         target, rest = construct(plugin, options.get(name, {}), where=f"reward.options.{name}")
         resolved.append(ResolvedFunction(name, label, target, adapt_function(target, name=name, options=rest)))
     return tuple(resolved)
-
-
-def construct(plugin: LoadedPlugin, options: Mapping[str, Any], *, where: str) -> tuple[object, Mapping[str, Any]]:
-    """The callable that a plugin stands for, and the options that are left to be its keyword arguments."""
-    target: Any = plugin.target
-    if plugin.options_class is not None:
-        return target(plugin.parse_options(options, where=where)), {}
-    if inspect.isclass(target):
-        return target(), options
-    return target, options
 
 
 def short_labels(names: Sequence[str]) -> list[str]:

@@ -99,6 +99,15 @@ def policy_objective(*, entropy_bonus: float = 0.0, scale: float = 1.0) -> Polic
     return PolicyObjective(clip if scale == 1.0 else loss, Aggregation("token_mean"), entropy_bonus=entropy_bonus)
 
 
+def choosing_objective() -> PolicyObjective:
+    """Clip-Cov with bounds that a few of the made-up experience's tokens are within: one fifth of the tokens is drawn."""
+    from rlkit.algos.aggregation import Aggregation
+    from rlkit.algos.objective import PolicyObjective
+    from rlkit.algos.policy_losses.clip_cov import ClipCov
+
+    return PolicyObjective(ClipCov(0.2, 0.2, 0.2, 0.0, 100.0), Aggregation("token_mean"))
+
+
 def value_objective() -> ValueObjective:
     """Squared error with a clip too wide to matter."""
     from rlkit.algos.objective import ValueObjective

@@ -79,7 +79,7 @@ class FakeEngine:
             prompt_ids=Ragged.from_rows([list(prompts.token_ids[row]) for row in rows], dtype=torch.int64),
             response_ids=responses,
             response_mask=responses.with_values(torch.ones(responses.num_tokens, dtype=torch.bool)),
-            rollout_log_probs=responses.with_values(_log_probs(torch.tensor(self.log_odds), responses)),
+            rollout_log_probs=responses.with_values(log_probs_of(torch.tensor(self.log_odds), responses)),
             group_ids=torch.tensor(rows),
             finish_reasons=tuple("stop" for _ in rows),
             policy_version=self.version,
@@ -145,23 +145,46 @@ class FakeActor(_FakeModel):
         super().__init__(lr, log_odds)
         self.batch_sizes: list[int] = []
 
-    def compute_log_probs(self, rollouts: Rollouts, *, temperature: float) -> LogProbs:
-        values = _log_probs(self.parameter.detach() / temperature, rollouts.response_ids)
+    def compute_log_probs(
+        self, rollouts: Rollouts, *, temperature: float, probability_squares: bool = False
+    ) -> LogProbs:
         responses = rollouts.response_ids
-        return LogProbs(responses.with_values(values), responses.with_values(torch.full_like(values, 0.5)))
+        log_odds = self.parameter.detach() / temperature
+        values = log_probs_of(log_odds, responses)
+        squares = responses.with_values(_probability_squares(log_odds, responses)) if probability_squares else None
+        entropy = responses.with_values(torch.full_like(values, 0.5))
+        return LogProbs(responses.with_values(values), entropy, squares)
 
     def update_policy(
         self, experience: Experience, objective: PolicyObjective, *, temperature: float
     ) -> Mapping[str, float]:
         self.batch_sizes.append(len(experience))
-        responses = experience.rollouts.response_ids
-        log_probs = responses.with_values(_log_probs(self.parameter / temperature, responses))
+        rollouts = experience.rollouts
+        experience = objective.prepare(
+            experience, lambda: self.compute_log_probs(rollouts, temperature=temperature).log_probs
+        )
+        responses = rollouts.response_ids
+        log_probs = responses.with_values(log_probs_of(self.parameter / temperature, responses))
         entropy = responses.with_values(torch.zeros(responses.num_tokens))
         denominators = Denominators.of(experience.loss_mask.padded(False))
         share = objective(log_probs.padded(0.0), entropy.padded(0.0), experience, denominators)
         share.loss.backward()  # type: ignore[no-untyped-call]
         metrics = {name: float(value) for name, value in share.metrics.items()}
         return {**metrics, "actor/grad_norm": self.step()}
+
+    def base_policy(self) -> None:
+        return
+
+    def save_adapter(self, folder: Path) -> None:
+        raise ValueError("one number needs no adapter")
+
+
+class FakeMovingReference(FakeActor):
+    """The one-number policy that takes over weights instead of learning."""
+
+    def update_weights(self, named_tensors: Iterable[tuple[str, Tensor]], *, decay: float = 0.0) -> None:
+        with torch.no_grad():
+            self.parameter.lerp_(dict(named_tensors)[WEIGHT_NAME], 1 - decay)
 
 
 class FakeCritic(_FakeModel):
@@ -189,10 +212,19 @@ class FakeScorer:
         scores = [float(sample.response == sample.prompt.reference) for sample in samples]
         return [Reward(score, {"word": score}) for score in scores]
 
+    def extract_answers(self, samples: Sequence[Sample]) -> list[str | None] | None:
+        return [sample.response or None for sample in samples]
 
-def _log_probs(log_odds: Tensor, responses: Ragged) -> Tensor:
+
+def log_probs_of(log_odds: Tensor, responses: Ragged) -> Tensor:
     """Log-probs [N] of the response tokens: the word by the log-odds, the end token for certain."""
     right = torch.nn.functional.logsigmoid(log_odds)
     wrong = torch.nn.functional.logsigmoid(-log_odds)
     tokens = responses.values
     return torch.where(tokens == RIGHT, right, torch.where(tokens == WRONG, wrong, torch.zeros(())))
+
+
+def _probability_squares(log_odds: Tensor, responses: Ragged) -> Tensor:
+    """[N] sum of squared probabilities: of the two words, and 1 for the end token, which is certain."""
+    right = torch.sigmoid(log_odds)
+    return torch.where(responses.values == END, torch.ones(()), right.square() + (1 - right).square())

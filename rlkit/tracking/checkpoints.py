@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class CheckpointStore:
-    """The checkpoints of one run; the newest `keep` are kept."""
+    """The checkpoints of one run; the newest `keep` are kept, and those that are spared."""
 
     folder: Path
     keep: int = 2
@@ -32,8 +32,11 @@ class CheckpointStore:
     def path(self, step: int) -> Path:
         return self.folder / f"step_{step:06d}"
 
-    def write(self, step: int, fill: Callable[[Path], None]) -> Path:
-        """Let `fill` write into an empty folder and move it into place whole. An existing checkpoint of the step is replaced."""
+    def write(self, step: int, fill: Callable[[Path], None], *, spare: Collection[int] = ()) -> Path:
+        """Let `fill` write into an empty folder and move it into place whole. An existing checkpoint of the step is replaced.
+
+        Older checkpoints are deleted then, but for those of the steps in `spare`.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(".step_*"):
             shutil.rmtree(leftover)
@@ -47,14 +50,15 @@ class CheckpointStore:
             final.rename(self.folder / f".step_{step:06d}.replaced")
         aside.rename(final)
         _fsync_folder(self.folder)
-        self._prune(step)
+        self._prune(step, spare)
         return final
 
-    def _prune(self, newest: int) -> None:
+    def _prune(self, newest: int, spare: Collection[int]) -> None:
         # Later steps are damaged checkpoints that a resumed run passed over: counting them would cost whole ones.
         earlier = [step for step in self.steps() if step <= newest]
         for old in earlier[: -self.keep]:
-            shutil.rmtree(self.path(old))
+            if old not in spare:
+                shutil.rmtree(self.path(old))
         for leftover in self.folder.glob(".step_*"):
             shutil.rmtree(leftover)
 

@@ -1,7 +1,7 @@
 """Progress on the terminal: a live panel for people, plain lines for logs, JSON lines for machines.
 
-RLKIT_OUTPUT chooses: auto (a panel on a terminal, plain lines elsewhere), plain, json. What rlkit logs as a warning is
-shown by the same view, so that it never tears the panel.
+RLKIT_OUTPUT chooses: auto (a panel on a terminal, plain lines elsewhere), plain, json. What rlkit logs as a warning or
+a notice is shown by the same view, so that it never tears the panel.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rlkit.plugin.hookspecs import RunInfo, RunStatus, hookimpl
-from rlkit.tracking.run_folder import LOGGER
+from rlkit.tracking.run_folder import LOGGER, NOTICE
 
 OUTPUT_VARIABLE = "RLKIT_OUTPUT"
 OUTPUTS = ("auto", "plain", "json")
@@ -30,6 +30,8 @@ class ProgressView(Protocol):
     def validation(self, run: RunInfo, step: int, metrics: Mapping[str, float]) -> None: ...
 
     def checkpoint(self, run: RunInfo, step: int, folder: Path) -> None: ...
+
+    def notice(self, message: str) -> None: ...
 
     def warning(self, message: str) -> None: ...
 
@@ -60,12 +62,12 @@ class ConsoleHook:
 
     def __init__(self) -> None:
         self._view = choose_view()
-        self._warnings = _ShownWarnings(self._view)
+        self._messages = _ShownMessages(self._view)
 
     @hookimpl
     def run_started(self, run: RunInfo) -> None:
         self._view.start(run)
-        LOGGER.addHandler(self._warnings)
+        LOGGER.addHandler(self._messages)
 
     @hookimpl
     def step_finished(self, run: RunInfo, step: int, metrics: Mapping[str, float]) -> None:
@@ -81,16 +83,17 @@ class ConsoleHook:
 
     @hookimpl
     def run_finished(self, run: RunInfo, status: RunStatus) -> None:
-        LOGGER.removeHandler(self._warnings)
+        LOGGER.removeHandler(self._messages)
         self._view.finish(run, status)
 
 
-class _ShownWarnings(logging.Handler):
-    """Without it, warnings of a run would be seen in log.txt only."""
+class _ShownMessages(logging.Handler):
+    """Without it, warnings and notices of a run would be seen in log.txt only."""
 
     def __init__(self, view: ProgressView) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(NOTICE)
         self._view = view
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._view.warning(record.getMessage())
+        show = self._view.warning if record.levelno >= logging.WARNING else self._view.notice
+        show(record.getMessage())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -38,6 +39,7 @@ HEADLINES: Mapping[str, tuple[Headline, ...]] = {
         Headline("critic/explained_variance", "critic ev", ".2f"),
         Headline("actor/lr", "lr", ".2g"),
         Headline("rollout/tokens_per_s", "tok/s", "count"),
+        Headline("perf/mfu", "mfu", "percent"),
         Headline("time/step_s", "s/step", ".2f"),
     ),
     "sft": (
@@ -47,6 +49,7 @@ HEADLINES: Mapping[str, tuple[Headline, ...]] = {
         Headline("sft/grad_norm", "grad norm"),
         Headline("sft/lr", "lr", ".2g"),
         Headline("throughput/tokens_per_s", "tok/s", "count"),
+        Headline("perf/mfu", "mfu", "percent"),
     ),
     "generate": (
         Headline("generate/answers_per_s", "answers/s", "rate"),
@@ -68,14 +71,23 @@ def headlines(kind: str, metrics: Mapping[str, float]) -> list[tuple[str, str]]:
 
 
 def validation_line(metrics: Mapping[str, float]) -> str:
-    """`0.625 (0.595 to 0.654) on 1,000 prompts`, or the plain numbers where there is no score."""
+    """`score 0.625 (0.595 to 0.654) on 1,000 prompts, pass@8 0.911, maj@8 0.702`, or the plain numbers where there is no score."""
     score = metrics.get("validation/score")
     if score is None:
         return ", ".join(f"{name.rpartition('/')[2].replace('_', ' ')} {value:.4f}" for name, value in metrics.items())
     low, high = metrics.get("validation/score_low"), metrics.get("validation/score_high")
     interval = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
     prompts = metrics.get("validation/prompts")
-    return f"score {score:.3f}{interval}" + ("" if prompts is None else f" on {prompts:,.0f} prompts")
+    several = "".join(f", {name} {value:.3f}" for name, value in _several_answers(metrics))
+    return f"score {score:.3f}{interval}" + ("" if prompts is None else f" on {prompts:,.0f} prompts") + several
+
+
+def _several_answers(metrics: Mapping[str, float]) -> list[tuple[str, float]]:
+    """pass@k and maj@k for the largest k."""
+    found = re.compile(r"validation/(pass|maj)_at_(\d+)")
+    matches = [match for match in map(found.fullmatch, metrics) if match]
+    largest = {match[1]: match for match in sorted(matches, key=lambda match: int(match[2]))}
+    return [(f"{kind}@{largest[kind][2]}", metrics[largest[kind][0]]) for kind in ("pass", "maj") if kind in largest]
 
 
 def write_count(value: float) -> str:

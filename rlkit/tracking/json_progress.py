@@ -40,6 +40,9 @@ class JsonProgress:
     def checkpoint(self, run: RunInfo, step: int, folder: Path) -> None:
         self._write("checkpoint", step=step, folder=str(folder))
 
+    def notice(self, message: str) -> None:
+        self._write("notice", message=message)
+
     def warning(self, message: str) -> None:
         self._write("warning", message=message)
 

@@ -58,6 +58,9 @@ class LiveProgress:
     def checkpoint(self, run: RunInfo, step: int, folder: Path) -> None:
         self._console.print(Text.assemble(("checkpoint ", "green"), str(folder)), soft_wrap=True)
 
+    def notice(self, message: str) -> None:
+        self._console.print(Text(message, style="green"), soft_wrap=True)
+
     def warning(self, message: str) -> None:
         self._console.print(Text(f"warning: {message}", style="yellow"), soft_wrap=True)
 

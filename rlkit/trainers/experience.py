@@ -4,30 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 
 import torch
 from torch import Tensor
 
-from rlkit.algos.advantages.estimators import ESTIMATORS, AdvantageInputs
+from rlkit.algos.advantages.estimators import AdvantageInputs, Estimator
+from rlkit.algos.advantages.scaling import AdvantageScaling
 from rlkit.algos.kl import KLEstimator, compute_kl
 from rlkit.algos.masked import masked_mean, where_mask
 from rlkit.algos.objective import explained_variance
 from rlkit.algos.token_rewards import place_scores, subtract_kl
 from rlkit.protocols import Critic, PolicyActor, ReferenceModel
+from rlkit.protocols.actor import LogProbs
 from rlkit.trainers.correction import RolloutCorrection, engine_log_probs
+from rlkit.trainers.shared_trunk import SharedTrunk
+from rlkit.trainers.signal_metrics import signal_metrics
+from rlkit.trainers.truncation import without_truncated
 from rlkit.types import Experience, Ragged, Reward, Rollouts
 
 
 @dataclass(frozen=True)
 class AdvantageSettings:
-    """estimator: a name of `ESTIMATORS`; gamma, lam: see `rlkit.algos.advantages`; part_weights: weight of each reward function, by its part's name."""
+    """part_weights: weight of each reward function, by its part's name; probability_squares: the estimator reads them;
+    scaling: of what the estimator gives; mask_truncated: answers cut at the length limit leave the loss."""
 
-    estimator: str
-    gamma: float
-    lam: float
+    estimator: Estimator
     kl_estimator: KLEstimator
     part_weights: Mapping[str, float] = field(default_factory=dict)
+    probability_squares: bool = False
+    scaling: AdvantageScaling = field(default_factory=AdvantageScaling)
+    mask_truncated: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +42,7 @@ class ModelAnswers:
 
     old_log_probs: Ragged
     entropy: Ragged | None
+    probability_squares: Ragged | None
     ref_log_probs: Ragged | None
     old_values: Ragged | None
 
@@ -48,16 +55,30 @@ def ask_models(
     *,
     temperature: float,
     bypass: bool = False,
+    probability_squares: bool = False,
 ) -> ModelAnswers:
     """One forward pass of each model of the run over the rollouts; `bypass` spares the actor's."""
-    policy = None if bypass else actor.compute_log_probs(rollouts, temperature=temperature)
+    policy: LogProbs | None
+    values: Ragged | None
+    if isinstance(actor, SharedTrunk) and not bypass:
+        policy, values = actor.compute_log_probs_and_values(
+            rollouts, temperature=temperature, probability_squares=probability_squares
+        )
+    else:
+        policy = (
+            None
+            if bypass
+            else actor.compute_log_probs(rollouts, temperature=temperature, probability_squares=probability_squares)
+        )
+        values = None if critic is None else critic.compute_values(rollouts)
     return ModelAnswers(
         old_log_probs=engine_log_probs(rollouts) if policy is None else policy.log_probs,
         entropy=None if policy is None else policy.entropy,
+        probability_squares=None if policy is None else policy.probability_squares,
         ref_log_probs=None
         if reference is None
         else reference.compute_log_probs(rollouts, temperature=temperature).log_probs,
-        old_values=None if critic is None else critic.compute_values(rollouts),
+        old_values=values,
     )
 
 
@@ -73,7 +94,8 @@ def build_experience(
 ) -> tuple[Experience, dict[str, float]]:
     """The experience, and metrics of what went into it.
 
-    kl_coefficient: of the KL in the token rewards; greedy_rewards: verdict on each prompt's greedy answer.
+    rewards, greedy_rewards: as shaped for learning, of the answers and of each prompt's greedy answer;
+    kl_coefficient: of the KL in the token rewards.
     """
     mask = rollouts.response_mask.padded(False)
     old_log_probs = answers.old_log_probs.padded(0.0)
@@ -97,36 +119,39 @@ def build_experience(
             metrics["reward/kl_penalty"] = float(kl_coefficient * kl.sum(dim=1).mean())
             metrics["reward/kl_coefficient"] = kl_coefficient
     values = None if answers.old_values is None else answers.old_values.padded(0.0)
-    advantages, returns = ESTIMATORS[settings.estimator](
+    squares = None if answers.probability_squares is None else answers.probability_squares.padded(0.0)
+    advantages, returns = settings.estimator(
         AdvantageInputs(
-            token_rewards,
-            mask,
-            rollouts.group_ids,
-            values,
-            settings.gamma,
-            settings.lam,
+            token_rewards=token_rewards,
+            mask=mask,
+            group_ids=rollouts.group_ids,
+            old_log_probs=old_log_probs,
+            values=values,
             greedy_scores=_greedy_scores(greedy_rewards, rollouts.group_ids),
             part_scores=_part_scores(rewards, tuple(settings.part_weights)),
             part_weights=tuple(settings.part_weights.values()),
+            probability_squares=squares,
         )
     )
-    if greedy_rewards is not None:
-        metrics["reward/greedy_mean"] = fmean(reward.score for reward in greedy_rewards)
+    advantages, scaled = settings.scaling(advantages, mask)
+    metrics |= scaled
     if values is not None and returns is not None:
         metrics["critic/explained_variance"] = explained_variance(values, returns, mask)
-        metrics["critic/return_mean"] = float(masked_mean(returns, mask))
-    metrics["actor/advantage_std"] = float(advantages[mask].std()) if int(mask.sum()) > 1 else 0.0
+    metrics |= signal_metrics(token_rewards, advantages, returns, values, mask)
     if answers.entropy is not None:
         metrics["actor/entropy_before"] = float(masked_mean(answers.entropy.padded(0.0), mask))
     corrected = correction(rollouts, old_log_probs, mask)
+    kept = corrected.kept
     metrics |= corrected.metrics
+    if settings.mask_truncated:
+        kept, metrics["response/masked_fraction"] = without_truncated(rollouts, kept)
     lengths = rollouts.response_ids.lengths
     experience = Experience(
         rollouts=rollouts,
         old_log_probs=answers.old_log_probs,
         # Scores and baselines are those of all answers; what was rejected only loses its place in the loss.
-        advantages=Ragged.from_padded(where_mask(advantages, corrected.kept), lengths),
-        loss_mask=Ragged.from_padded(corrected.kept, lengths),
+        advantages=Ragged.from_padded(where_mask(advantages, kept), lengths),
+        loss_mask=Ragged.from_padded(kept, lengths),
         returns=None if returns is None else Ragged.from_padded(returns, lengths),
         old_values=answers.old_values,
         ref_log_probs=answers.ref_log_probs,

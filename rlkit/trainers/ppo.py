@@ -17,14 +17,19 @@ from rlkit.protocols import Critic, PolicyActor, ReferenceModel, RolloutEngine, 
 from rlkit.protocols.rollout_engine import EnginePart
 from rlkit.rewards.scoring import ScoresSamples, decode_responses, score_rollouts
 from rlkit.rollout.collector import asked_prompts, collect_rollouts, step_seed
+from rlkit.trainers.agreement import AgreementWatch
 from rlkit.trainers.average import Average
 from rlkit.trainers.clock import StageClock
 from rlkit.trainers.correction import RolloutCorrection
 from rlkit.trainers.experience import AdvantageSettings, ask_models, build_experience
 from rlkit.trainers.judged import Judged, Refill
+from rlkit.trainers.moving_reference import ReferenceCourse
+from rlkit.trainers.performance import WorkMeter
 from rlkit.trainers.ppo_state import PPOState, PromptStream
-from rlkit.trainers.reward_metrics import response_metrics, reward_metrics
+from rlkit.trainers.reward_metrics import group_metrics, response_metrics, reward_metrics
+from rlkit.trainers.reward_shaping import RewardShaping
 from rlkit.trainers.run_events import RunEvents
+from rlkit.trainers.shared_trunk import SharedTrunk
 from rlkit.trainers.stop_signal import StopSignal
 from rlkit.trainers.validation import Validator
 from rlkit.types import Experience, PromptBatch, Rollouts, SamplingParams
@@ -45,6 +50,7 @@ class PPOSettings:
     validate_every: int
     validate_first: bool
     checkpoint_every: int
+    keep_best: bool = True
     sampling_rounds: int = 1  # more than one: dynamic sampling
     target_kl: float = 0.0  # 0: every mini-batch of every epoch is used
     kl_target: float = 0.0  # of the KL penalty in the reward, nats an answer; 0 keeps its coefficient
@@ -66,10 +72,14 @@ class PPOParts:
     value_objective: ValueObjective
     advantages: AdvantageSettings
     greedy_baseline: bool = False  # answer each prompt greedily too, for estimators that compare with that
+    reward_shaping: RewardShaping = field(default_factory=RewardShaping)
     correction: RolloutCorrection = field(default_factory=RolloutCorrection)
+    agreement: AgreementWatch = field(default_factory=AgreementWatch)
     critic: Critic | None = None
     reference: ReferenceModel | None = None
+    reference_course: ReferenceCourse | None = None  # None: the reference stays as it is
     validator: Validator | None = None
+    meter: WorkMeter = field(default_factory=WorkMeter)
     handover: tuple[EnginePart, ...] = ()  # what the engine gives up while the actor trains
 
 
@@ -95,6 +105,7 @@ class PPOTrainer:
             metrics |= measured
             metrics |= self.update_critic(experience, clock)
             metrics |= self.update_actor(experience, clock)
+            metrics |= self.update_reference(clock)
             self.adapt_kl_coefficient(metrics, len(experience))
             self.hand_over_weights(clock)
             self.state.step += 1
@@ -121,6 +132,7 @@ class PPOTrainer:
         with clock.stage("rollout"):
             sampling = self.parts.sampling.with_seed(step_seed(seed, attempt) if attempt else seed)
             rollouts = collect_rollouts(self.parts.engine, prompts, sampling)
+        self.parts.meter.note_rollout(clock, rollouts)
         return self.judge(rollouts, clock)
 
     def collect_greedy(self, judged: Judged, clock: StageClock) -> Judged | None:
@@ -130,6 +142,7 @@ class PPOTrainer:
         with clock.stage("rollout"):
             sampling = replace(self.parts.sampling, temperature=0.0, samples=1)
             rollouts = collect_rollouts(self.parts.engine, asked_prompts(judged.rollouts), sampling)
+        self.parts.meter.note_rollout(clock, rollouts)
         return self.judge(rollouts, clock)
 
     def judge(self, rollouts: Rollouts, clock: StageClock) -> Judged:
@@ -137,6 +150,7 @@ class PPOTrainer:
         with clock.stage("reward"):
             responses = decode_responses(rollouts, self.parts.tokenizer)
             rewards = score_rollouts(rollouts, responses, self.parts.scorer)
+        self.parts.meter.note_reading(clock, "reward", rollouts)
         return Judged(rollouts, tuple(responses), tuple(rewards))
 
     def hand_memory_to_the_actor(self) -> None:
@@ -153,43 +167,67 @@ class PPOTrainer:
                 parts.critic,
                 temperature=parts.sampling.temperature,
                 bypass=parts.correction.bypass,
+                probability_squares=parts.advantages.probability_squares,
             )
+        parts.meter.note_log_probs(clock, rollouts, asks_actor=not parts.correction.bypass)
+        parts.meter.note_reading(clock, "advantages", rollouts)
         with clock.stage("advantages"):
-            return build_experience(
+            shaped = parts.reward_shaping(judged, greedy, self.state.reward_moments)
+            self.state.reward_moments = shaped.moments
+            experience, metrics = build_experience(
                 rollouts,
-                judged.rewards,
+                shaped.rewards,
                 answers,
                 parts.advantages,
                 parts.correction,
                 kl_coefficient=self.state.kl_coefficient,
-                greedy_rewards=None if greedy is None else greedy.rewards,
+                greedy_rewards=shaped.greedy_rewards,
             )
+            parts.agreement.look(metrics, answered_by=rollouts.policy_version, trained=self.state.policy_version)
+            return experience, shaped.metrics | metrics
 
     def update_critic(self, experience: Experience, clock: StageClock) -> dict[str, float]:
-        """One optimizer step for each mini-batch of each epoch; nothing without a critic."""
+        """One optimizer step for each mini-batch of each epoch; nothing without a critic that learns apart."""
         average = Average()
-        if self.parts.critic is not None:
+        if self.parts.critic is not None and self.critic_learns_apart():
             with clock.stage("update_critic"):
                 for batch in self.mini_batches(experience):
-                    average.add(self.parts.critic.update_values(batch, self.parts.value_objective))
+                    metrics = self.parts.critic.update_values(batch, self.parts.value_objective)
+                    average.add(metrics, tokens=batch.num_loss_tokens)
+                    self.parts.meter.note_update(clock, "critic", batch.rollouts)
         return average.result()
 
     def update_actor(self, experience: Experience, clock: StageClock) -> dict[str, float]:
         """One optimizer step for each mini-batch of each epoch; nothing while only the critic warms up."""
         average = Average()
-        if self.state.step < self.settings.critic_warmup_iterations and self.parts.critic is not None:
+        if self.only_the_critic_learns():
             return {}
         with clock.stage("update_actor"):
             for batch in self.mini_batches(experience):
                 metrics = self.parts.actor.update_policy(
                     batch, self.parts.policy_objective, temperature=self.parts.sampling.temperature
                 )
-                average.add(metrics)
+                average.add(metrics, tokens=batch.num_loss_tokens)
+                self.parts.meter.note_update(clock, "actor", batch.rollouts)
                 self.state.policy_version += 1
                 self.stop_when_lost(metrics)
                 if self.has_gone_far_enough(metrics):
                     break
         return average.result()
+
+    def only_the_critic_learns(self) -> bool:
+        return self.parts.critic is not None and self.state.step < self.settings.critic_warmup_iterations
+
+    def critic_learns_apart(self) -> bool:
+        """A head on the actor's trunk does so only in warm-up: later each policy update teaches it too."""
+        return not isinstance(self.parts.critic, SharedTrunk) or self.only_the_critic_learns()
+
+    def update_reference(self, clock: StageClock) -> dict[str, float]:
+        """A reference that follows the actor does its step; nothing with a frozen one."""
+        if self.parts.reference_course is None:
+            return {}
+        with clock.stage("update_reference"):
+            return self.parts.reference_course.follow(self.parts.actor, self.state.step + 1)
 
     def has_gone_far_enough(self, metrics: Mapping[str, float]) -> bool:
         """Whether the policy has left the one that answered by more than `target_kl`, so that its answers say little more."""
@@ -224,9 +262,11 @@ class PPOTrainer:
         """All metrics of the step."""
         return {
             **reward_metrics(judged.rewards),
+            **group_metrics(judged),
             **response_metrics(judged.rollouts, clock.seconds("rollout")),
             **metrics,
             **clock.metrics(),
+            **self.parts.meter.metrics(clock, step_tokens=judged.rollouts.num_tokens),
         }
 
     def validate_before_training(self) -> None:
@@ -239,19 +279,28 @@ class PPOTrainer:
             self.validate()
 
     def validate(self) -> None:
+        """Measure the policy on held-out prompts; the state of the best one so far is saved."""
         if self.parts.validator is not None:
-            self.events.validation_finished(self.state.step, self.parts.validator.run(self.parts.engine))
+            metrics = self.parts.validator.run(self.parts.engine, self.state.step)
+            is_best = self.state.validation.note(self.state.step, metrics)
+            self.events.validation_finished(self.state.step, metrics)
+            if is_best and self.settings.keep_best:
+                self.save_checkpoint()
 
     def checkpoint_when_due(self) -> None:
         every = self.settings.checkpoint_every
         if every and self.state.step % every == 0 and self.state.step < self.settings.steps:
-            self.events.save_checkpoint(self.state.step)
+            self.save_checkpoint()
+
+    def save_checkpoint(self) -> None:
+        best = self.state.validation.best_step if self.settings.keep_best else None
+        self.events.save_checkpoint(self.state.step, spare=() if best is None else (best,))
 
     def finish(self) -> None:
         """The last validation, when the run is complete, and the last checkpoint."""
-        if self.state.step >= self.settings.steps:
+        if self.state.step >= self.settings.steps and not self.state.validation.covers(self.state.step):
             self.validate()
-        self.events.save_checkpoint(self.state.step)
+        self.save_checkpoint()
 
     def stop_when_lost(self, metrics: Mapping[str, float]) -> None:
         """Raise `TrainingError` after too many non-finite gradients in a row."""

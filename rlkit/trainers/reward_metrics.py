@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, pstdev
 
+from rlkit.trainers.judged import Judged
 from rlkit.types import Reward, Rollouts
 
 
@@ -24,14 +26,33 @@ def reward_metrics(rewards: Sequence[Reward]) -> dict[str, float]:
     return metrics
 
 
+def group_metrics(judged: Judged) -> dict[str, float]:
+    """`reward/equal_group_fraction`: share of the prompts whose answers all have one reward.
+
+    They have nothing to teach an estimator that compares answers. Nothing where no prompt has several answers.
+    """
+    several = [rows for rows in judged.groups() if len(rows) > 1]
+    if not several:
+        return {}
+    equal = sum(not judged.is_informative(rows) for rows in several)
+    return {"reward/equal_group_fraction": equal / len(several)}
+
+
 def response_metrics(rollouts: Rollouts, rollout_seconds: float) -> dict[str, float]:
-    """`response/*` lengths in tokens and `rollout/tokens_per_s`."""
+    """`response/*` and `prompt/*` lengths in tokens, how answers ended, `rollout/*` size and speed."""
     lengths = rollouts.response_ids.lengths.double()
-    truncated = sum(reason == "length" for reason in rollouts.finish_reasons)
+    prompt_lengths = rollouts.prompt_ids.lengths.double()
+    reasons = Counter(rollouts.finish_reasons)
     return {
         "response/length_mean": float(lengths.mean()),
+        "response/length_std": float(lengths.std(correction=0)),
+        "response/length_min": float(lengths.min()),
         "response/length_max": float(lengths.max()),
-        "response/truncated_fraction": truncated / len(rollouts),
+        "response/truncated_fraction": reasons["length"] / len(rollouts),
+        "response/aborted_fraction": reasons["abort"] / len(rollouts),
+        "prompt/length_mean": float(prompt_lengths.mean()),
+        "prompt/length_max": float(prompt_lengths.max()),
+        "rollout/tokens": float(rollouts.num_tokens),
         "rollout/tokens_per_s": float(lengths.sum()) / max(rollout_seconds, 1e-9),
         "rollout/policy_version": float(rollouts.policy_version),
     }

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from rlkit.plugin.hookspecs import RunInfo
 from rlkit.tracking.checkpoints import CheckpointStore
 from rlkit.tracking.rollouts_file import write_rollouts
 from rlkit.tracking.run_folder import LOGGER
+from rlkit.trainers.memory_metrics import memory_metrics
 from rlkit.types import Experience, Reward
 
 
@@ -44,22 +43,11 @@ class RunEvents:
         LOGGER.info("validation after step %d: %s", step, metrics)
         self.hooks.validation_finished(run=self.run, step=step, metrics=metrics)
 
-    def save_checkpoint(self, step: int) -> None:
-        """Write the checkpoint of `step`, once."""
+    def save_checkpoint(self, step: int, *, spare: Collection[int] = ()) -> None:
+        """Write the checkpoint of `step`, once; older ones of the steps in `spare` are kept."""
         if self.saved_step == step:
             return
-        folder = self.checkpoints.write(step, self.fill_checkpoint)
+        folder = self.checkpoints.write(step, self.fill_checkpoint, spare=spare)
         self.saved_step = step
         LOGGER.info("checkpoint %s", folder)
         self.hooks.checkpoint_saved(run=self.run, step=step, folder=folder)
-
-
-def memory_metrics() -> dict[str, float]:
-    """Peak memory of this process so far, and of the CUDA device when torch uses one; bytes."""
-    # ru_maxrss is in kilobytes on Linux and in bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
-    metrics = {"memory/process_peak_bytes": float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)}
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        metrics["memory/device_peak_bytes"] = float(torch.cuda.max_memory_allocated())
-    return metrics

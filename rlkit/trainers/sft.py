@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from rlkit.data.order import EpochOrder
 from rlkit.protocols import SupervisedTrainee
 from rlkit.trainers.clock import StageClock
+from rlkit.trainers.performance import WorkMeter
 from rlkit.trainers.run_events import RunEvents
 from rlkit.trainers.stop_signal import StopSignal
 from rlkit.types import SupervisedBatch
@@ -33,6 +34,7 @@ class SFTParts:
     data: SupervisedBatch
     order: EpochOrder
     validation: SupervisedBatch | None = None
+    meter: WorkMeter = field(default_factory=WorkMeter)
 
 
 @dataclass
@@ -71,8 +73,9 @@ class SFTTrainer:
         metrics["sft/tokens"] = float(batch.token_ids.num_tokens)
         metrics["sft/loss_tokens"] = float(batch.num_loss_tokens)
         metrics["sft/epoch"] = order.epoch + order.position / order.num_rows
-        metrics["throughput/tokens_per_s"] = batch.token_ids.num_tokens / max(clock.seconds("update"), 1e-9)
-        self.events.step_finished(self.state.step, {**metrics, **clock.metrics()})
+        self.parts.meter.note_supervised_update(clock, batch)
+        speed = self.parts.meter.metrics(clock, step_tokens=batch.token_ids.num_tokens)
+        self.events.step_finished(self.state.step, {**metrics, **clock.metrics(), **speed})
 
     def validate_when_due(self) -> None:
         every = self.settings.validate_every

@@ -1,60 +1,79 @@
-"""How good the policy is on prompts that it is not trained on."""
+"""How good the policy is on prompts that it is not trained on.
+
+The way is that of `rlkit generate` and `rlkit eval`: answers become rows of a completions file, and the same functions
+judge and summarise those. A validation and `rlkit eval` on its file can therefore not disagree.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from pathlib import Path
 
-from rlkit.evaluation.pass_at_k import pass_at_k, useful_ks
-from rlkit.evaluation.statistics import are_binary, mean_interval
+from rlkit.evaluation.completions import JudgesAnswers, score_completions
+from rlkit.evaluation.statistics import Interval, IntervalSettings
+from rlkit.evaluation.summary import SourceSummary, summarise
+from rlkit.generation.answers import completion_rows
+from rlkit.generation.completions_file import write_rows
 from rlkit.protocols import RolloutEngine, Tokenizer
-from rlkit.rewards.scoring import ScoresSamples, decode_responses, score_rollouts
+from rlkit.rewards.scoring import decode_responses
 from rlkit.rollout.collector import collect_rollouts
 from rlkit.types import PromptBatch, SamplingParams
-
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Validator:
-    """Answers every validation prompt and scores the answers."""
+    """Answers every validation prompt and judges the answers; with a `folder`, writes them to `step_<step>.jsonl` in it."""
 
     prompts: PromptBatch
     sampling: SamplingParams
     tokenizer: Tokenizer
-    scorer: ScoresSamples
+    scorer: JudgesAnswers
+    folder: Path | None = None
 
-    def run(self, engine: RolloutEngine) -> dict[str, float]:
-        """`validation/score` with its 95 % interval (`score_low`, `score_high`), and the score of each data source.
-
-        A prompt's score is the mean over its answers (mean@k); the interval is over prompts. With several answers that
-        are right or wrong there is also `validation/pass_at_<k>` (unbiased, Chen et al. 2021, arXiv:2107.03374, eq. 1).
-        """
+    def run(self, engine: RolloutEngine, step: int) -> dict[str, float]:
+        """The metrics of `validation_metrics`, of the engine's present weights after `step` steps."""
         rollouts = collect_rollouts(engine, self.prompts, self.sampling)
-        rewards = score_rollouts(rollouts, decode_responses(rollouts, self.tokenizer), self.scorer)
-        per_prompt: list[float] = []
-        by_source: dict[str, list[float]] = defaultdict(list)
-        samples = self.sampling.samples
-        for index, prompt in enumerate(self.prompts.prompts):
-            own = [reward.score for reward in rewards[index * samples : (index + 1) * samples]]
-            per_prompt.append(sum(own) / samples)
-            by_source[prompt.data_source].append(per_prompt[-1])
-        interval = mean_interval(per_prompt, confidence=CONFIDENCE)
-        lengths = rollouts.response_ids.lengths.double()
-        metrics = {
-            "validation/score": interval.mean,
-            "validation/score_low": interval.low,
-            "validation/score_high": interval.high,
-            "validation/prompts": float(len(per_prompt)),
-            "validation/length_mean": float(lengths.mean()),
-        }
-        scores = [reward.score for reward in rewards]
-        if samples > 1 and are_binary(scores):
-            right = [round(sum(scores[start : start + samples])) for start in range(0, len(scores), samples)]
-            for k in useful_ks(samples):
-                metrics[f"validation/pass_at_{k}"] = fmean(pass_at_k(samples, correct, k) for correct in right)
-        if len(by_source) > 1:
-            for source, means in sorted(by_source.items()):
-                metrics[f"validation/{source}/score"] = fmean(means)
-        return metrics
+        texts = decode_responses(rollouts, self.tokenizer)
+        rows = completion_rows(rollouts, texts, samples=self.sampling.samples, model=f"step {step}")
+        if self.folder is not None:
+            write_rows(self.folder / f"step_{step:06d}.jsonl", rows)
+        scored = score_completions("validation", rows, self.scorer)
+        return validation_metrics(summarise(scored.rows, IntervalSettings()))
+
+
+def validation_metrics(summaries: Sequence[SourceSummary]) -> dict[str, float]:
+    """`validation/...` of everything (the first summary) and `validation/<source>/...` of each data source.
+
+    score        mean over prompts of each prompt's mean score (mean@k)
+    pass_at_<k>  unbiased (Chen et al. 2021, arXiv:2107.03374, eq. 1); several answers that are right or wrong
+    maj_at_<k>   majority voting; several answers, and a reward that extracts what is voted on
+    prompts, length_mean (tokens), truncated_fraction, errors (answers without a verdict), part/<name> (means)
+
+    The first three come with the 95 % interval over prompts: `<name>_low`, `<name>_high`.
+    """
+    overall, *sources = summaries
+    metrics = {f"validation/{name}": value for name, value in _entries(overall)}
+    for summary in sources:
+        metrics |= {f"validation/{summary.data_source}/{name}": value for name, value in _entries(summary)}
+    return metrics
+
+
+def _entries(summary: SourceSummary) -> Iterator[tuple[str, float]]:
+    yield from _bounded("score", summary.score)
+    for k, interval in summary.pass_at.items():
+        yield from _bounded(f"pass_at_{k}", interval)
+    if summary.majority is not None:
+        yield from _bounded(f"maj_at_{summary.samples[1]}", summary.majority)
+    yield "prompts", float(summary.prompts)
+    yield "length_mean", summary.length
+    yield "truncated_fraction", summary.truncated
+    yield "errors", float(summary.errors)
+    for name, mean in summary.parts.items():
+        yield f"part/{name}", mean
+
+
+def _bounded(name: str, interval: Interval) -> Iterator[tuple[str, float]]:
+    yield name, interval.mean
+    yield f"{name}_low", interval.low
+    yield f"{name}_high", interval.high

@@ -21,6 +21,7 @@ class Experience:
     old_values         float32, the critic's prediction before the update; with a critic only
     ref_log_probs      float32, nats; with a reference only
     importance_weights float32, rollout correction; when configured only
+    selected           bool: the tokens that the policy loss chose of this mini-batch; with a loss that chooses only
     """
 
     rollouts: Rollouts
@@ -31,9 +32,15 @@ class Experience:
     old_values: Ragged | None = None
     ref_log_probs: Ragged | None = None
     importance_weights: Ragged | None = None
+    selected: Ragged | None = None
 
     def __len__(self) -> int:
         return len(self.rollouts)
+
+    @property
+    def num_loss_tokens(self) -> int:
+        """Tokens in the loss mask."""
+        return int(self.loss_mask.values.sum())
 
     def select(self, rows: Sequence[int]) -> Experience:
         """The given rows, in the given order."""

@@ -56,6 +56,11 @@ class Rollouts:
     def __len__(self) -> int:
         return len(self.response_ids)
 
+    @property
+    def num_tokens(self) -> int:
+        """Of prompts and responses."""
+        return self.prompt_ids.num_tokens + self.response_ids.num_tokens
+
     def select(self, rows: Sequence[int]) -> Rollouts:
         """The given rows, in the given order."""
         import torch

@@ -33,3 +33,24 @@ def test_these_are_never_negative_and_zero_for_equal_policies(estimator):
 
 def test_k3_of_one_far_token_is_bounded():
     assert float(compute_kl(torch.tensor(-200.0), torch.tensor(0.0), "k3")) == MAX_K3
+
+
+def log_probs(seed: int) -> torch.Tensor:
+    return -torch.rand(4, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 0.1
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3", "abs"])
+def test_gradients_agree_with_finite_differences(estimator):
+    reference = log_probs(1)
+    assert torch.autograd.gradcheck(
+        lambda present: compute_kl(present, reference, estimator), log_probs(0).requires_grad_()
+    )
+
+
+@pytest.mark.parametrize("base", ["k1", "k2", "k3", "abs"])
+def test_the_plus_variants_have_their_bases_value_and_the_gradient_of_k2(base):
+    present, reference = log_probs(0).requires_grad_(), log_probs(1)
+    value = compute_kl(present, reference, f"{base}+")
+    torch.testing.assert_close(value, compute_kl(present, reference, base))
+    (gradient,) = torch.autograd.grad(value.sum(), present)
+    torch.testing.assert_close(gradient, (present - reference).detach())

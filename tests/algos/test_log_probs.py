@@ -23,7 +23,7 @@ def plain(hidden, weight, bias, targets, temperature):
     distribution = torch.distributions.Categorical(
         logits=torch.nn.functional.linear(hidden, weight, bias) / temperature
     )
-    return distribution.log_prob(targets), distribution.entropy()
+    return distribution.log_prob(targets), distribution.entropy(), distribution.probs.square().sum(dim=1)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -35,14 +35,20 @@ def test_values_and_gradients_equal_the_plain_formula(monkeypatch, temperature, 
     leaves = [leaf for leaf in (hidden, weight, chosen) if leaf is not None]
     weights = torch.randn(2, TOKENS, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
-    def gradients(log_probs, entropy):
+    def gradients(log_probs, entropy, _):
         loss = (log_probs * weights[0]).sum()
         return torch.autograd.grad(loss + (entropy * weights[1]).sum() if uses_entropy else loss, leaves)
 
     expected = plain(hidden, weight, chosen, targets, temperature)
-    actual = chunked_log_probs(hidden, weight, targets, temperature=temperature, bias=chosen)
+    actual = chunked_log_probs(hidden, weight, targets, temperature=temperature, bias=chosen, probability_squares=True)
+    assert not actual.probability_squares.requires_grad
     for ours, theirs in zip((*actual, *gradients(*actual)), (*expected, *gradients(*expected)), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_squared_probabilities_come_only_when_asked_for():
+    hidden, weight, _, targets = inputs(bias=False)
+    assert chunked_log_probs(hidden, weight, targets).probability_squares is None
 
 
 def test_half_precision_inputs_accumulate_in_float32():
@@ -56,7 +62,7 @@ def test_half_precision_inputs_accumulate_in_float32():
 
 def test_no_tokens_give_empty_results_and_zero_gradients():
     hidden, weight, _, targets = inputs(bias=False)
-    log_probs, entropy = chunked_log_probs(hidden[:0], weight, targets[:0])
+    log_probs, entropy, _ = chunked_log_probs(hidden[:0], weight, targets[:0])
     assert log_probs.shape == entropy.shape == (0,)
     (gradient,) = torch.autograd.grad(log_probs.sum(), [weight])
     assert not gradient.any()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import fields
+
 import pytest
 import torch
 
 from rlkit.algos.aggregation import Aggregation, Denominators
 from rlkit.algos.objective import PolicyObjective, ValueObjective, explained_variance
+from rlkit.algos.policy_losses.clip_cov import ClipCov
+from rlkit.algos.policy_losses.kl_cov import KLCov
 from rlkit.algos.policy_losses.ppo_clip import PPOClip
+from rlkit.algos.policy_losses.token_losses import SelectingLoss, TokenLosses
 from rlkit.types import Experience, Prompt, Ragged, Rollouts
 
 LENGTHS = [3, 1, 4, 2, 5, 2]
@@ -135,3 +141,126 @@ def test_the_value_objective_needs_returns():
 def test_explained_variance_of_a_perfect_and_of_a_constant_critic(values, expected):
     returns, mask = torch.tensor([[1.0, 2.0, 4.0]]), torch.ones(1, 3, dtype=torch.bool)
     assert explained_variance(torch.tensor([values]), returns, mask) == pytest.approx(expected, abs=1e-6)
+
+
+SELECTING: list[SelectingLoss] = [ClipCov(0.2, 0.28, 0.2, 0.01, 5.0), KLCov(0.2, 1.0)]
+
+
+def in_float64(batch: Experience) -> Experience:
+    changed = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    for name, value in changed.items():
+        if isinstance(value, Ragged) and value.values.is_floating_point():
+            changed[name] = value.with_values(value.values.double())
+    return Experience(**changed)
+
+
+def prepared(goal: PolicyObjective, batch: Experience, present: Ragged) -> Experience:
+    """With the tokens that the loss chose of this batch."""
+    result = goal.prepare(batch, lambda: present.with_values(present.values.detach()))
+    assert result.selected is not None
+    return result
+
+
+def loss_and_gradient(
+    goal: PolicyObjective, present: Ragged, entropy: Ragged, batch: Experience, parts: list[list[int]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    denominators = Denominators.of(batch.loss_mask.padded(False))
+    loss = torch.zeros((), dtype=torch.float64)
+    for rows in parts:
+        share = goal(
+            present.select(rows).padded(0.0), entropy.select(rows).padded(0.0), batch.select(rows), denominators
+        )
+        loss = loss + share.loss
+    return loss.detach(), torch.autograd.grad(loss, present.values)[0]
+
+
+@pytest.mark.parametrize("loss", SELECTING, ids=["clip_cov", "kl_cov"])
+@pytest.mark.parametrize("mode", MODES)
+def test_tokens_chosen_of_the_mini_batch_are_the_same_in_every_split(loss, mode):
+    generator = torch.Generator().manual_seed(0)
+    goal = PolicyObjective(loss, Aggregation(mode, 8))
+    chosen_of_a_part_only = 0
+    for seed in range(10):
+        raw, present, entropy = experience(seed)
+        present = present.with_values(present.values.detach().double().requires_grad_())
+        entropy = entropy.with_values(entropy.values.double())
+        batch = prepared(goal, in_float64(raw), present)
+        expected = loss_and_gradient(goal, present, entropy, batch, [list(range(6))])
+        order = torch.randperm(6, generator=generator).tolist()
+        cut = 1 + seed % 5
+        actual = loss_and_gradient(goal, present, entropy, batch, [order[:cut], order[cut:]])
+        for ours, theirs in zip(actual, expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+        rows = order[:cut]
+        part = prepared(goal, batch.select(rows), present.select(rows))
+        chosen_of_a_part_only += not torch.equal(part.selected.values, batch.selected.select(rows).values)
+    assert chosen_of_a_part_only  # else any loss would have passed
+
+
+@pytest.mark.parametrize("loss", SELECTING, ids=["clip_cov", "kl_cov"])
+def test_neither_order_nor_what_stands_outside_the_mask_changes_the_choice(loss):
+    goal = PolicyObjective(loss, Aggregation())
+    for seed in range(10):
+        batch, present, _ = experience(seed)
+        selected = prepared(goal, batch, present).selected
+        assert selected.values.any()
+        assert not selected.values[5]
+        order = torch.randperm(6, generator=torch.Generator().manual_seed(seed)).tolist()
+        moved = prepared(goal, batch.select(order), present.select(order)).selected
+        assert torch.equal(moved.values, selected.select(order).values)
+        for field in (batch.advantages, batch.old_log_probs, present):
+            field.values.data[5] = float("nan")
+        assert torch.equal(prepared(goal, batch, present).selected.values, selected.values)
+
+
+def test_only_a_loss_that_chooses_tokens_costs_a_forward_pass():
+    batch, _, _ = experience()
+
+    def forward():
+        raise AssertionError("nobody reads these log-probs")
+
+    assert objective().prepare(batch, forward) is batch
+
+
+def test_a_loss_that_chooses_tokens_refuses_a_mini_batch_that_was_not_prepared():
+    batch, present, entropy = experience()
+    goal = PolicyObjective(KLCov(0.2, 1.0), Aggregation())
+    with pytest.raises(ValueError, match="call prepare before it is split"):
+        goal(present.padded(0.0), entropy.padded(0.0), batch, Denominators.of(batch.loss_mask.padded(False)))
+
+
+def test_the_distance_from_the_old_policy_is_measured_for_every_loss():
+    batch, present, entropy = experience()
+    present.values.data[0] = float(batch.old_log_probs.values[0]) + 100.0
+
+    def foreign(log_probs, old_log_probs, advantages, mask):
+        return TokenLosses(-advantages * log_probs, {})
+
+    share = PolicyObjective(foreign, Aggregation())(
+        present.padded(0.0), entropy.padded(0.0), batch, Denominators.of(batch.loss_mask.padded(False))
+    )
+    mask = batch.loss_mask.values
+    differences = (batch.old_log_probs.values - present.values.detach())[mask].tolist()
+    expected = math.fsum(max(difference, -20.0) for difference in differences) / len(differences)
+    assert float(share.metrics["actor/kl_to_old"]) == pytest.approx(expected, rel=1e-5)
+    assert not share.metrics["actor/kl_to_old"].requires_grad
+
+
+def test_a_choosing_loss_is_shown_zeros_outside_the_mask():
+    seen = []
+
+    class Everything:
+        def select(self, log_probs, old_log_probs, advantages, mask):
+            seen.extend([log_probs, old_log_probs, advantages])
+            return mask
+
+        def __call__(self, log_probs, old_log_probs, advantages, mask, selected=None):
+            return TokenLosses(-advantages * log_probs, {})
+
+    batch, present, _ = experience()
+    for field in (batch.advantages, batch.old_log_probs, present):
+        field.values.data[5] = float("nan")
+    prepared(PolicyObjective(Everything(), Aggregation()), batch, present)
+    mask = batch.loss_mask.padded(False)
+    assert len(seen) == 3
+    assert not any(tensor[~mask].any() or tensor.requires_grad for tensor in seen)

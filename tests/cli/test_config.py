@@ -9,9 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from rlkit.cli.config import config_app
-from rlkit.config.keys import leaf_keys
+from rlkit.config.keys import children_of, leaf_keys
 from rlkit.config.runs import RUN_CONFIGS
 from rlkit.errors import ConfigError
+from rlkit.plugin import PluginKind
+from rlkit.plugin.discovery import plugin_names
 
 
 def run(*arguments: str) -> str:
@@ -73,24 +75,43 @@ def test_a_file_that_fits_two_kinds_asks_which(tmp_path):
 
 
 def test_explain_gives_type_default_effect_and_every_way_to_set_it():
-    text = run("explain", "algorithm.lam")
+    text = run("explain", "reward.timeout_s")
     for part in (
-        "algorithm.lam = 1.0",
-        ">= 0 and <= 1",
-        "GAE's lambda",
-        "RLKIT__ALGORITHM__LAM",
-        "--set algorithm.lam",
+        "reward.timeout_s = 30.0",
+        "> 0",
+        "Seconds after which",
+        "RLKIT__REWARD__TIMEOUT_S",
+        "--set reward.timeout_s",
     ):
         assert part in text
 
 
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [("algorithm.advantage", "advantage_estimator"), ("algorithm.policy_loss", "policy_loss")],
+)
+def test_explain_lists_everything_that_a_key_can_name(key, kind):
+    text = run("explain", key)
+    listed = json.loads(run("explain", key, "--json"))[0]["installed"]
+    assert len(listed) >= 10
+    assert sorted(listed) == sorted(plugin_names(PluginKind(kind)))
+    assert all(f"\n    {name} " in text for name in listed)
+
+
+def test_an_option_of_a_plugin_is_told_from_a_key():
+    with pytest.raises(ConfigError, match=r"it is an option of gae: algorithm.advantage_options.lam$"):
+        run("explain", "algorithm.lam")
+
+
 def test_explain_of_a_section_lists_its_keys():
-    assert {item["key"] for item in json.loads(run("explain", "reference", "--json"))} == {"reference.path"}
+    expected = {f"reference.{name}" for name in children_of(RUN_CONFIGS["ppo"], "reference")}
+    assert {item["key"] for item in json.loads(run("explain", "reference", "--json"))} == expected
+    assert "reference.path" in expected
 
 
 @pytest.mark.parametrize(
     ("key", "near"),
-    [("actr.lr", "actor.lr"), ("lr", "sft.lr or actor.lr or critic.lr"), ("algoritm.lam", "algorithm.lam")],
+    [("actr.lr", "actor.lr"), ("lr", "sft.lr or actor.lr or critic.lr"), ("algoritm.epochs", "algorithm.epochs")],
 )
 def test_explain_knows_what_was_meant(key, near):
     with pytest.raises(ConfigError, match=f"did you mean {near}"):
@@ -102,8 +123,10 @@ def test_schemas_describe_every_key_and_refuse_others(kind):
     schema = json.loads(run("schema", kind))
     assert schema["additionalProperties"] is False
     for key, _ in leaf_keys(RUN_CONFIGS[kind]):
-        section, _, name = key.partition(".")
-        properties = schema["properties"][section]
-        entry = schema["$defs"][(properties.get("$ref") or properties["allOf"][0]["$ref"]).rpartition("/")[2]]
+        *tables, name = key.split(".")
+        entry = schema
+        for table in tables:
+            properties = entry["properties"][table]
+            entry = schema["$defs"][(properties.get("$ref") or properties["allOf"][0]["$ref"]).rpartition("/")[2]]
+            assert entry["additionalProperties"] is False
         assert entry["properties"][name]["description"]
-        assert entry["additionalProperties"] is False

@@ -47,6 +47,7 @@ def test_the_list_names_templates_and_settings(app: typer.Typer) -> None:
         "ppo",
         "grpo",
         "plugin-reward",
+        "plugin-algorithm",
         "plugin-engine",
         "plugin-model",
         "plugin-backend",

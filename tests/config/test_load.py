@@ -126,11 +126,6 @@ def test_wrong_values_get_one_clear_line(assignment, message):
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_grpo_needs_two_samples():
-    with pytest.raises(ConfigError, match=r"rollout\.samples_per_prompt must be at least 2, got 1"):
-        load_config("ppo", assignments=["algorithm.advantage=grpo", "rollout.samples_per_prompt=1"], environ={})
-
-
 def test_rejection_rules_are_read_and_nonsense_is_refused():
     good = 'rollout_correction.reject=["seq_mean_k1 0.9 1.1", "token_k3 0.01"]'
     section = load_config("ppo", assignments=[good], environ={}).config.rollout_correction
@@ -138,11 +133,6 @@ def test_rejection_rules_are_read_and_nonsense_is_refused():
     for wrong in ("seq_k1 0.9 1.1", "token_k1 0.9", "token_k1 1.1 0.9", "token_k3 0.1 0.2", "token_k3 x"):
         with pytest.raises(ConfigError, match="is no rule; write for example"):
             load_config("ppo", assignments=[f"rollout_correction.reject={wrong}"], environ={})
-
-
-def test_gmpo_needs_its_aggregation():
-    with pytest.raises(ConfigError, match="gmpo has one loss for each answer"):
-        load_config("ppo", assignments=["algorithm.policy_loss=gmpo"], environ={})
 
 
 def test_all_faults_are_told_at_once():
@@ -178,3 +168,11 @@ def test_a_folder_is_no_project_file(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"project file .*none\.toml does not exist"):
         load_config("ppo", tmp_path / "none.toml", environ={})
+
+
+def test_a_horizon_that_nothing_divides_by_is_refused():
+    with pytest.raises(ConfigError, match=r"algorithm\.horizon = 8 divides seq_mean_token_sum_norm only"):
+        load_config("ppo", assignments=["algorithm.horizon=8"], environ={})
+    load_config(
+        "ppo", assignments=["algorithm.horizon=8", "algorithm.loss_aggregation=seq_mean_token_sum_norm"], environ={}
+    )

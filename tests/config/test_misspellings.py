@@ -91,3 +91,15 @@ def test_nothing_heavy_is_loaded_for_the_refusal(tmp_path: Path):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr.strip() == "error: unknown key actor.lrr (--set); did you mean actor.lr?"
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("algorithm.lam", "it is an option of gae: algorithm.advantage_options.lam"),
+        ("algorithm.clip_high", ": algorithm.policy_loss_options.clip_high"),
+        ("rollout.max_batch_tokens", "it is an option of hf: rollout.options.max_batch_tokens"),
+    ],
+)
+def test_an_option_of_a_plugin_is_told_from_a_misspelling(key, hint):
+    assert complaint("ppo", assignments=[f"{key}=1"]).endswith(hint)

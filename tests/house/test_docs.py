@@ -16,7 +16,7 @@ from rlkit.cli.command_table import COMMANDS
 from rlkit.cli.main import load_command
 from rlkit.config.explain import describe_keys
 from rlkit.plugin.describe import describe_plugin
-from rlkit.plugin.discovery import installed_plugins
+from rlkit.plugin.discovery import installed_plugins, plugin_names
 from rlkit.plugin.hooks import HOOK_NAMES
 from rlkit.plugin.hookspecs import RunHooks
 from rlkit.plugin.spec import PluginKind
@@ -85,6 +85,14 @@ def test_every_plugin_and_each_of_its_options_is_described(plugin):
     assert not description.problem
     assert description.summary
     assert all(len(option.doc) > 10 for option in description.options)
+
+
+@pytest.mark.parametrize("kind", [PluginKind.ADVANTAGE_ESTIMATOR, PluginKind.POLICY_LOSS])
+def test_every_estimator_and_every_loss_has_its_formula_and_source(kind):
+    rows = [line for line in (DOCS / "algorithms.md").read_text().splitlines() if line.startswith("| `")]
+    for name in plugin_names(kind):
+        own = [row for row in rows if row.startswith(f"| `{name}` |")]
+        assert any("arXiv:" in row for row in own), f"docs/algorithms.md has no row with a source for {name}"
 
 
 @pytest.mark.parametrize("kind", PluginKind)

@@ -29,4 +29,5 @@ def test_training_on_the_gpu_agrees_with_its_own_engine(quickstart, rlkit_comman
     assert all(value is not None and math.isfinite(value) for metrics in steps for value in metrics.values())
     # float32 differs by rounding only; bfloat16's eight bits leave a few hundredths of a nat.
     assert steps[-1]["rollout/log_prob_difference_mean"] < (1e-3 if dtype == "float32" else 0.05)
-    assert steps[-1]["memory/device_peak_bytes"] > 0
+    assert steps[-1]["memory/device_peak_bytes"] >= steps[-1]["memory/device_bytes"] > 0
+    assert 0 < steps[-1]["perf/mfu"] < 1

@@ -86,6 +86,20 @@ def test_every_section_is_drawn_and_nothing_breaks_in(report: Path, show: Show) 
     )
 
 
+def test_the_best_validation_is_ringed(tmp_path: Path, show: Show) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"kind": "ppo", "name": "validated", "status": "finished"}))
+    events = []
+    for step, score in ((0, 0.2), (20, 0.8), (40, 0.6)):
+        bounds = {"validation/score_low": score - 0.1, "validation/score_high": score + 0.1, "validation/prompts": 9.0}
+        events.append({"event": "validation", "step": step, "metrics": {"validation/score": score, **bounds}})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    body = show(write_report(tmp_path)).partition("<main>")[2]
+    (ring,) = re.findall(r'<circle class="ring" cx="([\d.]+)"', body)
+    points = re.findall(r'<circle cx="([\d.]+)"', body)
+    assert points.index(ring) == 1
+    assert "best at step 20" in body
+
+
 def test_pointing_at_a_chart_moves_every_chart_to_that_step(report: Path, show: Show, tmp_path: Path) -> None:
     pointing = """<script>setTimeout(() => {
       const svg = document.querySelector("#learning svg"), box = svg.getBoundingClientRect();

@@ -29,6 +29,8 @@ PPO = (
     "--set",
     "algorithm.kl_in_reward=0.01",
     "--set",
+    "reward.normalise=running",
+    "--set",
     "actor.schedule=cosine",
     "--set",
     "trainer.checkpoint_every=2",
@@ -50,11 +52,18 @@ def events(run: Path) -> list[tuple[str, int, dict[str, float]]]:
         metrics = {
             name: value
             for name, value in (entry.get("metrics") or {}).items()
-            if not name.startswith(("time/", "memory/", "throughput/")) and not name.endswith("_per_s")
+            if not name.startswith(("time/", "time_per_token/", "memory/", "throughput/", "perf/"))
+            and not name.endswith("_per_s")
         }
         if entry["event"] in ("step", "validation"):
             found.append((entry["event"], entry["step"], metrics))
     return found
+
+
+def kept(run: Path) -> tuple[list[str], object]:
+    """The checkpoints that are left, and which validation was the best."""
+    described = json.loads((run / "run.json").read_text())
+    return sorted(path.name for path in (run / "checkpoints").iterdir()), described.get("validation")
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -92,6 +101,7 @@ class TestResume:
         rlkit_command(quickstart, *arguments, "--name", killed.name)
         assert weights(killed) == weights(whole)
         assert events(killed) == events(whole)
+        assert kept(killed) == kept(whole)
         assert json.loads((killed / "run.json").read_text())["status"] == "finished"
 
     def test_control_c_saves_the_state_and_the_run_goes_on(
@@ -111,6 +121,7 @@ class TestResume:
         rlkit_command(quickstart, *arguments, "--name", stopped.name)
         assert weights(stopped) == weights(whole)
         assert events(stopped) == events(whole)
+        assert kept(stopped) == kept(whole)
 
 
 def test_a_finished_run_is_not_run_again(quickstart, rlkit_command):

@@ -10,6 +10,7 @@ from rlkit.models.shape import read_shape, shape_of
 from rlkit.pipelines.memory import (
     EngineLimits,
     activation_bytes,
+    adapter_size,
     cast_bytes,
     frozen_bytes,
     gradient_bytes,
@@ -45,6 +46,39 @@ def test_weights_gradients_and_optimizer_by_hand():
     assert trained_bytes(QWEN3_06B) == {"parameters": 4 * parameters, "optimizer": 8 * parameters}
     assert gradient_bytes(QWEN3_06B) == 4 * parameters
     assert frozen_bytes(QWEN3_06B, "bfloat16") == 2 * parameters
+
+
+def test_adapters_by_hand():
+    adapter = adapter_size(QWEN3_06B, 16, ("all_linear",), "bfloat16")
+    # q and o: 1024 + 2048; k and v: 1024 + 1024; gate, up and down: 1024 + 3072; 28 layers
+    assert adapter.parameters == 16 * 28 * (2 * 3072 + 2 * 2048 + 3 * 4096) == 10_092_544
+    frozen = frozen_bytes(QWEN3_06B, "bfloat16")
+    assert trained_bytes(QWEN3_06B, adapter=adapter) == {
+        "parameters": frozen + 4 * adapter.parameters,
+        "optimizer": 8 * adapter.parameters,
+    }
+    assert gradient_bytes(QWEN3_06B, adapter=adapter) == 4 * adapter.parameters
+    # Nothing frozen is copied for mixed precision: it already has the type.
+    assert cast_bytes(QWEN3_06B, "bfloat16", adapter=adapter) == 2 * adapter.parameters
+    assert cast_bytes(QWEN3_06B, "float32", adapter=adapter) == 0
+    assert adapter_size(QWEN3_06B, 0, ("all_linear",), "bfloat16") is None
+
+
+def test_named_targets_count_in_every_layer_or_in_one():
+    assert adapter_size(QWEN3_06B, 1, ("q_proj",), "float32").parameters == 28 * 3072
+    assert adapter_size(QWEN3_06B, 1, ("layers.3.self_attn.q_proj",), "float32").parameters == 3072
+    assert adapter_size(QWEN3_06B, 1, ("something",), "float32").parameters == 28 * 4096
+
+
+def test_an_adapter_s_parameters_are_those_that_peft_makes():
+    from peft import LoraConfig, inject_adapter_in_model
+    from transformers import AutoModelForCausalLM
+
+    model = inject_adapter_in_model(
+        LoraConfig(r=3, target_modules="all-linear"), AutoModelForCausalLM.from_pretrained(tiny_model())
+    )
+    made = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
+    assert adapter_size(read_shape(tiny_model()), 3, ("all_linear",), "float32").parameters == made
 
 
 def test_the_kv_cache_by_hand():

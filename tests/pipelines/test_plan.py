@@ -131,6 +131,24 @@ def test_roles_are_exactly_those_that_the_algorithm_asks_for(project):
     assert (grpo["critic"], grpo["reference"]) == (False, True)
 
 
+def test_with_adapters_there_is_no_reference_model_and_little_to_optimize(project):
+    penalty = ("algorithm.kl_loss=0.1", "model.dtype=bfloat16")
+    plain, adapted = (
+        plan(project, "ppo", *penalty, *more) for more in ((), ("actor.lora.rank=2", "critic.lora.rank=2"))
+    )
+    roles = {role.role: role for role in adapted.roles}
+    assert roles["reference"].absent == "the actor without its adapter"
+    assert all("reference parameters" not in phase.parts for phase in adapted.phases)
+    before, after = ({phase.name: phase.parts for phase in made.phases} for made in (plain, adapted))
+    for part in ("actor optimizer", "critic optimizer", "gradients", "weights in bfloat16"):
+        assert after["critic update"][part] < before["critic update"][part] / 3, part
+    assert after["actor update"]["actor parameters"] < before["actor update"]["actor parameters"]
+    named = plan(project, "ppo", *penalty, "actor.lora.rank=2", f"reference.path={project / 'model'}")
+    assert all("reference parameters" in phase.parts for phase in named.phases)
+    (update,) = plan(project, "sft", "sft.lora.rank=2").phases
+    assert update.parts["optimizer"] == 2 * update.parts["gradients"] < update.parts["parameters"]
+
+
 def test_phases_hold_what_is_in_memory_then(project):
     phases = {phase.name: phase.parts for phase in plan(project, "ppo", "algorithm.kl_loss=0.1").phases}
     assert list(phases) == ["rollout", "log-probs", "critic update", "actor update"]
@@ -197,3 +215,31 @@ def test_a_dry_run_loads_nothing_heavy_and_writes_nothing(project):
     assert content["kind"] == "ppo"
     assert content["peak_bytes"] == max(phase["total_bytes"] for phase in content["phases"]) > 0
     assert sorted(project.rglob("*")) == before
+
+
+class TestRelatedModels:
+    def test_a_head_on_the_actor_s_trunk_is_all_that_the_critic_takes(self, project):
+        own, shared = plan(project, "ppo"), plan(project, "ppo", "critic.shared_trunk=true")
+        roles = {role.role: role for role in shared.roles}
+        assert (roles["critic"].model, roles["critic"].absent) == ("a head on the actor's trunk", "")
+        hidden = json.loads((project / "model" / "config.json").read_text())["hidden_size"]
+        assert roles["critic"].parameters == hidden
+        phases = {phase.name: phase.parts for phase in shared.phases}
+        assert list(phases) == ["rollout", "log-probs", "actor update"]
+        assert phases["rollout"]["value head parameters"] == 4 * hidden
+        assert phases["rollout"]["value head optimizer"] == 8 * hidden
+        assert not any(name.startswith("critic") for parts in phases.values() for name in parts)
+        assert shared.peak_bytes < own.peak_bytes
+
+    def test_a_reference_that_moves_is_held_in_float32(self, project):
+        def held(*assignments):
+            made = plan(project, "ppo", "model.dtype=bfloat16", "algorithm.kl_loss=0.1", *assignments)
+            return made.phases[0].parts["reference parameters"]
+
+        assert held("reference.ema_decay=0.9") == held("reference.refresh_every=3") == 2 * held()
+
+    def test_with_lora_a_reference_that_moves_is_a_model_of_its_own(self, project):
+        lora = ("algorithm.kl_loss=0.1", "actor.lora.rank=4")
+        moving = plan(project, "ppo", *lora, "reference.ema_decay=0.9")
+        assert "reference parameters" in moving.phases[0].parts
+        assert "reference parameters" not in plan(project, "ppo", *lora).phases[0].parts

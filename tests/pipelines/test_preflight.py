@@ -122,6 +122,13 @@ def test_prompt_and_answer_must_fit_the_model_s_context(project, kind, prompt, a
     assert "context of 1024 tokens" in line
 
 
+def test_validation_answers_must_fit_the_context_where_there_are_any(project):
+    lengths = ("data.max_prompt_tokens=500", "rollout.max_response_tokens=10", "validation.max_response_tokens=525")
+    assert faults("ppo", *GOOD, *lengths) == []
+    (line,) = faults("ppo", *GOOD, *lengths, "data.validation=prompts.jsonl")
+    assert "data.max_prompt_tokens 500 + validation.max_response_tokens 525 exceed" in line
+
+
 def test_a_damaged_model_config_is_told(project):
     (project / "model" / "config.json").write_text("{")
     with pytest.raises(ModelError, match="is not valid JSON"):
@@ -151,7 +158,18 @@ def test_every_plugin_that_a_run_names_is_selected(project):
     assert [(selection.kind, selection.name) for selection in selections(resolved)] == [
         (PluginKind.ACTOR_BACKEND, "fsdp"),
         (PluginKind.ROLLOUT_ENGINE, "hf"),
+        (PluginKind.ADVANTAGE_ESTIMATOR, "gae"),
+        (PluginKind.POLICY_LOSS, "ppo_clip"),
         (PluginKind.REWARD_FUNCTION, "exact_match"),
         (PluginKind.MODEL_FAMILY, "qwen3"),
         (PluginKind.HOOK, "tensorboard"),
     ]
+
+
+def test_a_reference_of_another_architecture_that_shall_follow_the_actor_is_refused(project):
+    (project / "other").mkdir()
+    (project / "other" / "config.json").write_text(json.dumps({**CONFIG_JSON, "num_hidden_layers": 2}))
+    settings = (*GOOD, "algorithm.kl_loss=0.1", "reference.path=other")
+    assert faults("ppo", *settings) == []
+    (line,) = faults("ppo", *settings, "reference.ema_decay=0.9")
+    assert line.startswith("reference.path = 'other' cannot take over the weights of 'model'")

@@ -15,9 +15,10 @@ from rlkit.config import RUN_CONFIGS
 from rlkit.errors import ConfigError, PluginConflictError
 from rlkit.pipelines import scaffold
 from rlkit.pipelines.scaffold import Template, choose_template, create_project, find_templates
+from rlkit.plugin import PluginSpec
 
 PROJECTS = ("quickstart", "sft", "ppo", "grpo")
-PLUGINS = ("plugin-reward", "plugin-engine", "plugin-model", "plugin-backend")
+PLUGINS = ("plugin-reward", "plugin-algorithm", "plugin-engine", "plugin-model", "plugin-backend")
 
 
 def create(tmp_path: Path, name: str, **settings: str) -> tuple[Path, tuple[str, ...]]:
@@ -83,8 +84,9 @@ def test_a_template_spec_names_what_is_there(tmp_path: Path) -> None:
         create_project(choose_template(name), target, {"package": "made"})
         namespace: dict[str, Any] = {}
         exec((target / "made" / "plugin.py").read_text(), namespace)
-        spec = namespace["spec"]
-        for reference in filter(None, (spec.target, spec.config)):
+        specs = [value for value in namespace.values() if isinstance(value, PluginSpec)]
+        assert specs
+        for reference in filter(None, (text for spec in specs for text in (spec.target, spec.config))):
             module, attribute = reference.split(":")
             source = (target / Path(*module.split("."))).with_suffix(".py").read_text()
             assert f"class {attribute}" in source or f"def {attribute}(" in source

@@ -15,6 +15,8 @@ def test_every_kind_has_a_group_and_a_label():
         PluginKind.ROLLOUT_ENGINE: ("rlkit.rollout_engines", "rollout engine"),
         PluginKind.ACTOR_BACKEND: ("rlkit.actor_backends", "actor backend"),
         PluginKind.REWARD_FUNCTION: ("rlkit.reward_functions", "reward function"),
+        PluginKind.ADVANTAGE_ESTIMATOR: ("rlkit.advantage_estimators", "advantage estimator"),
+        PluginKind.POLICY_LOSS: ("rlkit.policy_losses", "policy loss"),
         PluginKind.HOOK: ("rlkit.hooks", "hook"),
     }
 

@@ -38,6 +38,42 @@ def test_validation_scores_come_with_their_interval_and_every_data_source(make_r
     assert (source["name"], source["y"]) == ("gsm8k", [0.7])
 
 
+def scored(score: float, **others: float) -> dict[str, float]:
+    bounds = {"validation/score_low": score - 0.1, "validation/score_high": score + 0.1, "validation/prompts": 9.0}
+    return {"validation/score": score, **bounds, **{name.replace("__", "/"): v for name, v in others.items()}}
+
+
+def test_the_best_validation_of_a_trained_model_has_a_ring(make_run: MakeRun) -> None:
+    chart = charts_of(make_run(validations={0: scored(0.9), 2: scored(0.4), 4: scored(0.7), 6: scored(0.5)}))[
+        "Validation score"
+    ]
+    assert chart["ring"] == 4
+    assert chart["note"].endswith("; best at step 4")
+
+
+def test_a_single_validation_is_not_called_the_best(make_run: MakeRun) -> None:
+    assert charts_of(make_run(validations={4: scored(0.7)}))["Validation score"]["ring"] is None
+
+
+def test_a_part_called_score_is_no_data_source_and_a_source_may_have_a_slash(make_run: MakeRun) -> None:
+    values = scored(
+        0.5, **{"validation/part/score": 0.1, "validation/a/b/score": 0.3, "validation/a/b/part/score": 0.2}
+    )
+    chart = charts_of(make_run(validations={0: values}))["Validation score"]
+    assert [series["name"] for series in chart["series"]] == ["all", "a/b"]
+
+
+def test_several_answers_to_a_prompt_have_a_chart_of_their_own(make_run: MakeRun) -> None:
+    several = {
+        f"validation/{name}": 0.5 for name in ("pass_at_1", "pass_at_16", "pass_at_2", "maj_at_16", "a/pass_at_2")
+    }
+    bounds = {"validation/pass_at_2_low": 0.4, "validation/pass_at_2_high": 0.6}
+    chart = charts_of(make_run(validations={0: {**scored(0.5), **several, **bounds}}))["Several answers to a prompt"]
+    assert [series["name"] for series in chart["series"]] == ["pass@2", "pass@16", "maj@16"]
+    assert chart["series"][0]["low"] == [0.4]
+    assert "Several answers to a prompt" not in charts_of(make_run(name="b", validations={0: scored(0.5)}))
+
+
 def test_the_last_line_of_a_repeated_step_counts(make_run: MakeRun) -> None:
     folder = make_run(steps={1: {"actor/entropy": 1.0}, 2: {"actor/entropy": 2.0}})
     with (folder / "metrics.jsonl").open("a") as file:
@@ -98,3 +134,23 @@ def test_stages_add_up_to_the_step(make_run: MakeRun) -> None:
     assert stage_totals(data.steps) == [("update actor", 4.0), ("rollout", 2.0), ("other", 2.0)]
     stack = next(chart for chart in build_charts(data) if chart.kind == "stack")
     assert [series.values for series in stack.series] == [(2.0, 2.0), (1.0, 1.0), (1.0, 1.0)]
+
+
+def test_what_is_learned_from_is_drawn_beside_the_score_where_it_differs(make_run: MakeRun) -> None:
+    def names(total: float, name: str) -> list[str]:
+        folder = make_run(name=name, steps={1: {"reward/mean": 0.5, "reward/total_mean": total}})
+        return [series["name"] for series in charts_of(folder)["Reward"]["series"]]
+
+    assert names(0.5000001, "same") == ["mean"]
+    assert names(0.3, "other") == ["mean", "after shaping and KL"]
+
+
+def test_a_known_metric_without_a_place_says_what_it_is(make_run: MakeRun) -> None:
+    chart = charts_of(make_run(steps={1: {"rollout/rejected_fraction": 0.1}}))["rollout/rejected_fraction"]
+    assert (chart["group"], chart["unit"]) == ("other", "share")
+    assert "rollout correction" in chart["note"]
+
+
+def test_times_per_token_and_other_derived_numbers_get_no_chart_of_their_own(make_run: MakeRun) -> None:
+    derived = ("time_per_token/step_ms", "perf/peak_flops", "return/min", "value/max", "prompt/length_mean")
+    assert not charts_of(make_run(steps={1: dict.fromkeys(derived, 2.0)}))

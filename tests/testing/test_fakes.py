@@ -7,6 +7,7 @@ import torch
 
 from rlkit.algos.aggregation import Aggregation
 from rlkit.algos.objective import PolicyObjective, ValueObjective
+from rlkit.algos.policy_losses.kl_cov import KLCov
 from rlkit.algos.policy_losses.ppo_clip import PPOClip
 from rlkit.testing.fakes import (
     END,
@@ -92,6 +93,11 @@ class TestActor:
         assert actor.parameter.item() > 0
         assert metrics["actor/grad_norm"] > 0
         assert dict(actor.export_weights())[WEIGHT_NAME].item() == actor.parameter.item()
+
+    def test_a_loss_that_chooses_tokens_gets_to_choose(self, experience):
+        objective = PolicyObjective(KLCov(0.1, 1.0), Aggregation("token_mean"))
+        metrics = FakeActor().update_policy(experience, objective, temperature=1.0)
+        assert metrics["actor/selected_fraction"] == pytest.approx(3 / 32)
 
     def test_a_restored_actor_goes_on_alike(self, experience, tmp_path):
         first, second = FakeActor(), FakeActor()

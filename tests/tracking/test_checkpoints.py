@@ -91,6 +91,14 @@ class TestPruning:
             store.write(step, content(str(step)))
         assert store.steps() == left
 
+    def test_spared_ones_are_kept_beside_the_newest(self, tmp_path):
+        store = CheckpointStore(tmp_path, keep=1)
+        for step in (1, 2, 3, 4):
+            store.write(step, content(str(step)), spare=(2,))
+        assert store.steps() == [2, 4]
+        store.write(5, content("5"), spare=(4,))
+        assert store.steps() == [4, 5]
+
     def test_nothing_is_deleted_before_the_new_checkpoint_is_whole(self, tmp_path):
         store = CheckpointStore(tmp_path, keep=1)
         store.write(1, content("one"))

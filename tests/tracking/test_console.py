@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import sys
 
 import pytest
@@ -10,7 +11,7 @@ from rlkit.tracking.console import OUTPUT_VARIABLE, ConsoleHook, choose_view
 from rlkit.tracking.json_progress import JsonProgress
 from rlkit.tracking.live_progress import LiveProgress
 from rlkit.tracking.plain_progress import PlainProgress
-from rlkit.tracking.run_folder import LOGGER
+from rlkit.tracking.run_folder import LOGGER, NOTICE
 
 
 class Terminal(io.StringIO):
@@ -54,19 +55,24 @@ class TestChoice:
         assert capsys.readouterr().err == "warning: RLKIT_OUTPUT is 'fancy', not auto, plain, json; taken as auto\n"
 
 
-class TestWarnings:
-    def test_warnings_of_a_run_are_shown_while_it_runs_and_only_then(self, monkeypatch, make_run, capsys):
+class TestMessages:
+    def test_warnings_and_notices_of_a_run_are_shown_while_it_runs_and_only_then(
+        self, monkeypatch, make_run, capsys, caplog
+    ):
+        caplog.set_level(logging.INFO, logger="rlkit")  # as the run's log does
         monkeypatch.setenv(OUTPUT_VARIABLE, "json")
         run = make_run()
         hook = ConsoleHook()
         hook.run_started(run)
         LOGGER.warning("%d of %d", 1, 2)
-        LOGGER.info("not a warning")
+        LOGGER.log(NOTICE, "nothing is wrong")
+        LOGGER.info("for the log only")
         hook.run_finished(run, "finished")
         handlers = list(LOGGER.handlers)
         events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert [event["message"] for event in events if event["event"] == "warning"] == ["1 of 2"]
-        assert not [handler for handler in handlers if type(handler).__name__ == "_ShownWarnings"]
+        shown = [(event["event"], event["message"]) for event in events if "message" in event]
+        assert shown == [("warning", "1 of 2"), ("notice", "nothing is wrong")]
+        assert not [handler for handler in handlers if type(handler).__name__ == "_ShownMessages"]
 
 
 def test_every_event_reaches_the_view(monkeypatch, make_run, capsys):

@@ -69,6 +69,11 @@ class TestValidationLine:
         }
         assert validation_line(metrics) == "score 0.625 (0.595 to 0.654) on 1,000 prompts"
 
+    def test_several_answers_add_the_largest_k(self):
+        several = {f"validation/{name}": 0.5 for name in ("pass_at_2", "pass_at_16_low", "maj_at_16", "a/pass_at_32")}
+        metrics = {"validation/score": 0.25, "validation/pass_at_16": 0.75, **several}
+        assert validation_line(metrics) == "score 0.250, pass@16 0.750, maj@16 0.500"
+
     def test_a_score_may_stand_alone(self):
         assert validation_line({"validation/score": 0.5}) == "score 0.500"
 

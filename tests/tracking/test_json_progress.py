@@ -14,6 +14,7 @@ def test_every_event_is_one_object_on_a_line(make_run, capsys):
     view.step(run, 1, {"reward/mean": 0.5, "actor/grad_norm": math.inf})
     view.validation(run, 1, {"validation/score": 0.25})
     view.checkpoint(run, 1, run.folder / "checkpoints" / "step_000001")
+    view.notice("even")
     view.warning("odd")
     view.finish(run, "finished")
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -22,6 +23,7 @@ def test_every_event_is_one_object_on_a_line(make_run, capsys):
         "step",
         "validation",
         "checkpoint",
+        "notice",
         "warning",
         "run_finished",
     ]

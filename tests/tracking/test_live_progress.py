@@ -80,9 +80,11 @@ def test_numbers_are_aligned_in_columns(terminal, run):
 def test_validations_checkpoints_and_warnings_stay_as_lines_above(terminal, run):
     terminal.view.validation(run, 10, {"validation/score": 0.5})
     terminal.view.checkpoint(run, 10, Path("runs/[first]/checkpoints/step_000010"))
+    terminal.view.notice("even [so]")
     terminal.view.warning("odd [really]")
     assert "validation after step 10: score 0.500" in terminal.text
     assert f"checkpoint {Path('runs/[first]/checkpoints/step_000010')}" in terminal.text
+    assert "even [so]" in terminal.text
     assert "warning: odd [really]" in terminal.text
 
 

@@ -65,10 +65,12 @@ def test_validations_checkpoints_and_warnings_are_always_shown(screen, make_run)
     screen.view.step(run, 1, METRICS)
     screen.view.validation(run, 1, {"validation/score": 0.5})
     screen.view.checkpoint(run, 1, Path("runs/first/checkpoints/step_000001"))
+    screen.view.notice("even")
     screen.view.warning("odd")
     assert screen.lines[2:] == [
         "validation after step 1: score 0.500",
         f"checkpoint {Path('runs/first/checkpoints/step_000001')}",
+        "even",
         "warning: odd",
     ]
 

@@ -13,9 +13,13 @@ from rlkit.algos.aggregation import Aggregation
 from rlkit.algos.objective import PolicyObjective, ValueObjective
 from rlkit.algos.policy_losses.ppo_clip import PPOClip
 from rlkit.cluster.weight_sync import DirectWeightSync
+from rlkit.config.algorithm import AlgorithmSection
 from rlkit.data.order import EpochOrder
+from rlkit.pipelines.algorithms import build_estimator
+from rlkit.plugin import PluginKind
 from rlkit.plugin.hooks import HookRelay
 from rlkit.plugin.hookspecs import RunInfo, hookimpl
+from rlkit.plugin.loader import load_spec
 from rlkit.testing.fakes import FakeActor, FakeCritic, FakeEngine, FakeScorer, FakeTokenizer, fake_prompts
 from rlkit.tracking.checkpoints import CheckpointStore
 from rlkit.trainers.experience import AdvantageSettings
@@ -96,7 +100,8 @@ def build_loop(tmp_path: Path) -> Callable[..., Loop]:
         )
         settings = replace(settings, **changes)
         actor, engine = FakeActor(), FakeEngine()
-        critic = FakeCritic() if estimator == "gae" else None
+        needs = load_spec(PluginKind.ADVANTAGE_ESTIMATOR, estimator).needs
+        critic = FakeCritic() if "critic" in needs else None
         order = EpochOrder(32, seed=1)
         validator = Validator(
             fake_prompts(validation), SamplingParams(max_tokens=2, temperature=0.0), FakeTokenizer(), FakeScorer()
@@ -112,8 +117,13 @@ def build_loop(tmp_path: Path) -> Callable[..., Loop]:
             "sampling": SamplingParams(max_tokens=2, samples=4),
             "policy_objective": PolicyObjective(PPOClip(0.2, 0.2, 3.0), Aggregation("token_mean")),
             "value_objective": ValueObjective(0.2),
-            "advantages": AdvantageSettings(estimator, 1.0, 1.0, "k3", {"word": 1.0}),
-            "greedy_baseline": estimator == "remax",  # type: ignore[arg-type]
+            "advantages": AdvantageSettings(
+                build_estimator(AlgorithmSection(advantage=estimator)),
+                "k3",
+                {"word": 1.0},
+                probability_squares="probability_squares" in needs,
+            ),
+            "greedy_baseline": "greedy_baseline" in needs,
             "validator": validator if validation else None,
             **(parts or {}),
         }

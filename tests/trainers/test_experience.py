@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from rlkit.algos.rollout_correction import ImportanceWeights, Rejection
+from rlkit.config.algorithm import AlgorithmSection
 from rlkit.errors import TrainingError
+from rlkit.pipelines.algorithms import build_estimator
 from rlkit.testing.fakes import FakeActor, FakeCritic, FakeEngine, fake_prompts
 from rlkit.trainers.correction import RolloutCorrection
 from rlkit.trainers.experience import AdvantageSettings, ask_models, build_experience
@@ -21,8 +23,9 @@ def build(estimator="gae", *, kl=0.0, reference=None, critic=True, correction=No
     rollouts = (engine or FakeEngine()).generate(fake_prompts(2), SamplingParams(max_tokens=2, samples=4))
     bypass = correction is not None and correction.bypass
     models = (FakeActor(), reference, FakeCritic(value=0.25) if critic else None)
-    answers = ask_models(rollouts, *models, temperature=1.0, bypass=bypass)
-    settings = AdvantageSettings(estimator, 1.0, 1.0, "k1")
+    squares = estimator == "optimal_token_baseline"
+    answers = ask_models(rollouts, *models, temperature=1.0, bypass=bypass, probability_squares=squares)
+    settings = AdvantageSettings(build_estimator(AlgorithmSection(advantage=estimator)), "k1")
     return build_experience(
         rollouts,
         [Reward(score) for score in SCORES],
@@ -38,7 +41,7 @@ def test_returns_are_the_scores_without_discount():
     returns = experience.returns.padded(0.0)
     assert returns[:, 0].tolist() == pytest.approx(SCORES)
     assert returns[:, 1].tolist() == pytest.approx(SCORES)
-    assert metrics["critic/return_mean"] == pytest.approx(0.5)
+    assert metrics["return/mean"] == pytest.approx(0.5)
 
 
 def test_the_kl_from_the_reference_is_taken_from_the_reward():
@@ -115,3 +118,19 @@ def test_bypass_takes_the_engines_log_probs_and_spares_the_actor():
     assert torch.equal(experience.old_log_probs.values, experience.rollouts.rollout_log_probs.values)
     assert "actor/entropy_before" not in metrics
     assert "rollout/kl" not in metrics
+
+
+def test_squared_probabilities_are_computed_for_those_who_ask_only():
+    rollouts = FakeEngine().generate(fake_prompts(1), SamplingParams(max_tokens=2, samples=2))
+    actor = FakeActor(log_odds=0.7)
+    assert ask_models(rollouts, actor, None, None, temperature=1.0).probability_squares is None
+    squares = ask_models(rollouts, actor, None, None, temperature=0.5, probability_squares=True).probability_squares
+    right = torch.sigmoid(torch.tensor(0.7 / 0.5))
+    assert squares.padded(0.0)[0].tolist() == pytest.approx([float(right**2 + (1 - right) ** 2), 1.0])
+
+
+def test_the_optimal_token_baseline_gets_its_squared_probabilities():
+    experience, _ = build("optimal_token_baseline", critic=False)
+    # Every word is equally likely, so that the baseline is the mean of the group's scores.
+    advantages = experience.advantages.padded(0.0)[:, 0].tolist()
+    assert advantages == pytest.approx([0.75, -0.25, -0.25, -0.25, 0.25, 0.25, -0.75, 0.25], abs=1e-6)

@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections import defaultdict
 
 import torch
+from torch import Tensor
 
 from rlkit.algos.aggregation import Denominators
 from rlkit.algos.objective import PolicyObjective
 from rlkit.protocols.actor import LogProbs, ModelRole
 from rlkit.types import Experience, Rollouts
 from rlkit_fsdp.forward import forward_rows
+from rlkit_fsdp.lora import Adapter
 from rlkit_fsdp.micro_batches import split_by_tokens
 from rlkit_fsdp.modules import PackedCausalLM
-from rlkit_fsdp.packed_rows import pack_rollouts, row_lengths
+from rlkit_fsdp.packed_rows import PackedRows, pack_rollouts, row_lengths
 from rlkit_fsdp.roles import TrainedModel, build_module
 
 
-def _compute_log_probs(role: ModelRole, root: PackedCausalLM, rollouts: Rollouts, temperature: float) -> LogProbs:
-    log_probs, entropy = forward_rows(
-        rollouts, lambda rows: root(rows, temperature), budget=role.micro_batch_tokens, device=role.device
-    )
-    return LogProbs(log_probs, entropy)
+def _compute_log_probs(
+    role: ModelRole, root: PackedCausalLM, rollouts: Rollouts, temperature: float, *, probability_squares: bool = False
+) -> LogProbs:
+    def forward(rows: PackedRows) -> tuple[Tensor, ...]:
+        statistics = root(rows, temperature, probability_squares=probability_squares)
+        return tuple(tensor for tensor in statistics if tensor is not None)
+
+    return LogProbs(*forward_rows(rollouts, forward, budget=role.micro_batch_tokens, device=role.device))
 
 
 class FSDPReference:
@@ -51,20 +56,28 @@ class FSDPActor(TrainedModel):
         module = build_module(role, "causal_lm")
         super().__init__(role, module, PackedCausalLM(module, getattr(torch, role.dtype)))
 
-    def compute_log_probs(self, rollouts: Rollouts, *, temperature: float) -> LogProbs:
+    def compute_log_probs(
+        self, rollouts: Rollouts, *, temperature: float, probability_squares: bool = False
+    ) -> LogProbs:
         assert isinstance(self.root, PackedCausalLM)
-        return _compute_log_probs(self.role, self.root, rollouts, temperature)
+        return _compute_log_probs(self.role, self.root, rollouts, temperature, probability_squares=probability_squares)
+
+    def base_policy(self) -> BasePolicy | None:
+        return None if self.adapter is None else BasePolicy(self, self.adapter)
 
     def update_policy(
         self, experience: Experience, objective: PolicyObjective, *, temperature: float
     ) -> dict[str, float]:
         """One optimizer step; see `rlkit.protocols.actor.PolicyActor`."""
         rollouts = experience.rollouts
+        experience = objective.prepare(
+            experience, lambda: self.compute_log_probs(rollouts, temperature=temperature).log_probs
+        )
         denominators = Denominators.of(experience.loss_mask.padded(False))
         totals: dict[str, float] = defaultdict(float)
         for rows in split_by_tokens(row_lengths(rollouts), self.role.micro_batch_tokens):
             part = experience.select(rows)
-            log_probs, entropy = self.root(pack_rollouts(part.rollouts, self.role.device), temperature)
+            log_probs, entropy, _ = self.root(pack_rollouts(part.rollouts, self.role.device), temperature)
             if not objective.needs_entropy_gradient:
                 entropy = entropy.detach()
             responses = part.rollouts.response_ids
@@ -79,3 +92,20 @@ class FSDPActor(TrainedModel):
                 totals[name] += float(value)
         step = self.optimizer.step()
         return {**totals, **{f"actor/{name}": value for name, value in step.items()}}
+
+
+class BasePolicy:
+    """The policy as it was before its adapter learned anything: a reference without parameters of its own."""
+
+    def __init__(self, actor: FSDPActor, adapter: Adapter) -> None:
+        self._actor, self._adapter = actor, adapter
+
+    def compute_log_probs(self, rollouts: Rollouts, *, temperature: float) -> LogProbs:
+        with self._adapter.switched_off():
+            return self._actor.compute_log_probs(rollouts, temperature=temperature)
+
+    def onload(self) -> None:
+        self._actor.onload()
+
+    def offload(self) -> None:
+        """Nothing: the parameters are the actor's and leave with it."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from rlkit.protocols.actor import ModelRole
 from rlkit_fsdp.actor import FSDPActor, FSDPReference
+from rlkit_fsdp.actor_critic import FSDPActorCritic
 from rlkit_fsdp.critic import FSDPCritic
+from rlkit_fsdp.moving_reference import FSDPMovingReference
 from rlkit_fsdp.supervised import FSDPSupervised
 
 
@@ -17,8 +19,14 @@ class FSDPBackend:
     def build_reference(self, role: ModelRole) -> FSDPReference:
         return FSDPReference(role)
 
+    def build_moving_reference(self, role: ModelRole) -> FSDPMovingReference:
+        return FSDPMovingReference(role)
+
     def build_critic(self, role: ModelRole) -> FSDPCritic:
         return FSDPCritic(role)
+
+    def build_actor_critic(self, role: ModelRole, *, head_lr: float) -> FSDPActorCritic:
+        return FSDPActorCritic(role, head_lr=head_lr)
 
     def build_supervised(self, role: ModelRole) -> FSDPSupervised:
         return FSDPSupervised(role)

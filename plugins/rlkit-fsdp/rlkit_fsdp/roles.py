@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from rlkit.errors import CheckpointError
 from rlkit.protocols.actor import ModelRole
 from rlkit.protocols.family import ModelHead
+from rlkit_fsdp.lora import ADAPTER_FILE, Adapter
 from rlkit_fsdp.optimizer import Optimizer
 
 
@@ -19,11 +21,12 @@ def build_module(role: ModelRole, head: ModelHead) -> Any:
     """The family's module with the folder's weights, ready for training or, without an optimizer, frozen.
 
     A trained module keeps its parameters in float32 whatever the arithmetic: AdamW's small steps would be lost in
-    bfloat16's eight bits. It is in evaluation mode, so that dropout does nothing: a policy that gave other log-probs the
-    second time would start its update from a ratio other than 1.
+    bfloat16's eight bits. One that gets an adapter is frozen itself, so it is held in the role's type. It is in evaluation
+    mode, so that dropout does nothing: a policy that gave other log-probs the second time would start its update from a
+    ratio other than 1.
     """
     trained = role.optimizer is not None
-    dtype = torch.float32 if trained else getattr(torch, role.dtype)
+    dtype = torch.float32 if trained and role.lora is None else getattr(torch, role.dtype)
     module = role.family.build(
         role.path, head=head, dtype=dtype, device=role.device, trust_remote_code=role.trust_remote_code
     )
@@ -52,19 +55,38 @@ class TrainedModel:
         self.role = role
         self.module = module
         self.root = root
+        self.adapter = None if role.lora is None else Adapter(module, role.lora, seed=role.seed)
         self.optimizer = Optimizer(module, role.optimizer)
 
     def export_weights(self) -> Iterator[tuple[str, Tensor]]:
-        yield from self.role.family.export_weights(self.module)
+        if self.adapter is None:
+            yield from self.role.family.export_weights(self.module)
+        else:
+            yield from self.adapter.merged_weights(self.role.family)
+
+    def save_adapter(self, folder: Path) -> None:
+        """As peft opens it. Raises `ValueError` for a role without `lora`."""
+        if self.adapter is None:
+            raise ValueError("the role has no adapter")
+        self.adapter.save_for_peft(folder)
 
     def save(self, folder: Path) -> None:
-        weights = folder / "weights"
-        weights.mkdir()
-        self.role.family.save(self.export_weights(), self.module.config, weights)
+        if self.adapter is None:
+            weights = folder / "weights"
+            weights.mkdir()
+            self.role.family.save(self.export_weights(), self.module.config, weights)
+        else:
+            self.adapter.save(folder)
         self.optimizer.save(folder)
 
     def load(self, folder: Path) -> None:
-        self.role.family.load_weights(self.module, folder / "weights")
+        """Raises `CheckpointError` when `folder` holds an adapter and the role has none, or the other way round."""
+        if self.adapter is not None:
+            self.adapter.load(folder)
+        elif (folder / ADAPTER_FILE).exists():
+            raise CheckpointError(f"'{folder}' holds an adapter only; resume with the lora settings of the run")
+        else:
+            self.role.family.load_weights(self.module, folder / "weights")
         self.optimizer.load(folder)
 
     def onload(self) -> None:

@@ -24,7 +24,7 @@ class FSDPSupervised(TrainedModel):
         tokens = max(1, batch.num_loss_tokens)
         loss = 0.0
         for rows in self._micro_batches(batch):
-            log_probs, _ = self.root(pack_conversations(batch.select(rows), self.role.device), 1.0)
+            log_probs, _, _ = self.root(pack_conversations(batch.select(rows), self.role.device), 1.0)
             share = -log_probs.sum() / tokens
             share.backward()
             loss += float(share.detach())
@@ -36,7 +36,7 @@ class FSDPSupervised(TrainedModel):
         """Summed cross-entropy (nats) over the loss tokens, and how many there are."""
         total = 0.0
         for rows in self._micro_batches(batch):
-            log_probs, _ = self.root(pack_conversations(batch.select(rows), self.role.device), 1.0)
+            log_probs, _, _ = self.root(pack_conversations(batch.select(rows), self.role.device), 1.0)
             total -= float(log_probs.double().sum())
         return total, batch.num_loss_tokens
 

@@ -20,18 +20,32 @@ from torch import Tensor
 from rlkit.protocols.actor import LogProbs, ModelRole
 from rlkit.testing.backend_cases import WHOLE, model_role
 from rlkit.testing.contracts import actor_backend as contract
+from rlkit.testing.contracts import actor_critics, adapters, moving_references
 from rlkit.testing.tiny_model import tiny_model
 from rlkit.types import Experience, Ragged, Rollouts, SupervisedBatch
 
 
 class ForgetsTheTemperature(FSDPActor):
-    def compute_log_probs(self, rollouts: Rollouts, *, temperature: float) -> LogProbs:
-        return super().compute_log_probs(rollouts, temperature=1.0)
+    def compute_log_probs(
+        self, rollouts: Rollouts, *, temperature: float, probability_squares: bool = False
+    ) -> LogProbs:
+        return super().compute_log_probs(rollouts, temperature=1.0, probability_squares=probability_squares)
+
+
+class SquaresTheTokenOnly(FSDPActor):
+    def compute_log_probs(
+        self, rollouts: Rollouts, *, temperature: float, probability_squares: bool = False
+    ) -> LogProbs:
+        answer = super().compute_log_probs(rollouts, temperature=temperature)
+        squares = answer.log_probs.with_values((2 * answer.log_probs.values).exp())
+        return replace(answer, probability_squares=squares if probability_squares else None)
 
 
 class MixesRows(FSDPActor):
-    def compute_log_probs(self, rollouts: Rollouts, *, temperature: float) -> LogProbs:
-        answer = super().compute_log_probs(rollouts, temperature=temperature)
+    def compute_log_probs(
+        self, rollouts: Rollouts, *, temperature: float, probability_squares: bool = False
+    ) -> LogProbs:
+        answer = super().compute_log_probs(rollouts, temperature=temperature, probability_squares=probability_squares)
         mixed = answer.log_probs.with_values(answer.log_probs.values + 1e-3 * len(rollouts))
         return replace(answer, log_probs=mixed)
 
@@ -51,7 +65,25 @@ class CountsTokensOfEachPart(FSDPActor):
             return replace(share, loss=share.loss / (len(experience) - half))
 
         averaged.needs_entropy_gradient = True  # type: ignore[attr-defined]
+        averaged.prepare = objective.prepare  # type: ignore[attr-defined]
         return super().update_policy(experience, averaged, temperature=temperature)  # type: ignore[arg-type]
+
+
+class ChoosesTokensOfEachPart(FSDPActor):
+    """Prepares micro-batches instead of the mini-batch."""
+
+    def update_policy(self, experience: Experience, objective: Any, *, temperature: float) -> dict[str, float]:
+        if self.role.micro_batch_tokens == WHOLE:
+            return super().update_policy(experience, objective, temperature=temperature)
+
+        def of_a_part(log_probs: Tensor, entropy: Tensor, part: Experience, denominators: Any) -> Any:
+            lengths = part.rollouts.response_ids.lengths
+            prepared = objective.prepare(part, lambda: Ragged.from_padded(log_probs.detach(), lengths))
+            return objective(log_probs, entropy, prepared, denominators)
+
+        of_a_part.needs_entropy_gradient = True  # type: ignore[attr-defined]
+        of_a_part.prepare = lambda whole, _: whole  # type: ignore[attr-defined]
+        return super().update_policy(experience, of_a_part, temperature=temperature)  # type: ignore[arg-type]
 
 
 class ClimbsDown(FSDPActor):
@@ -96,6 +128,35 @@ class Pickles(FSDPActor):
 class LosesStateOnTheWay(FSDPActor):
     def offload(self) -> None:
         self.optimizer._adamw.state.clear()
+
+
+class TakesItselfForTheBase(FSDPActor):
+    def base_policy(self) -> Any:
+        return self
+
+
+class ForgetsTheAdapter(FSDPActor):
+    """Trains everything, as if the role had no `lora`."""
+
+    def __init__(self, role: ModelRole) -> None:
+        super().__init__(replace(role, lora=None))
+
+
+class MergesWithoutScaling(FSDPActor):
+    def __init__(self, role: ModelRole) -> None:
+        super().__init__(role)
+        assert self.adapter is not None
+        for layer in self.adapter._layers.values():
+            layer.get_delta_weight = lambda _, layer=layer: (  # type: ignore[misc]
+                layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+            )
+
+
+class SavesTheWholeModel(FSDPActor):
+    def save(self, folder: Path) -> None:
+        super().save(folder)
+        (folder / "weights").mkdir()
+        self.role.family.save(self.export_weights(), self.module.config, folder / "weights")
 
 
 class NeverLearns(FSDPCritic):
@@ -158,8 +219,10 @@ def _backend(**models: type) -> type:
 
 FAULTS: dict[Any, type] = {
     contract.log_probs_and_entropies_are_those_of_the_model: _backend(actor=ForgetsTheTemperature),
+    contract.squared_probabilities_come_when_asked_for: _backend(actor=SquaresTheTokenOnly),
     contract.the_other_rows_do_not_matter: _backend(actor=MixesRows),
     contract.splitting_the_mini_batch_leaves_the_update_alone: _backend(actor=CountsTokensOfEachPart),
+    contract.tokens_are_chosen_of_the_whole_mini_batch: _backend(actor=ChoosesTokensOfEachPart),
     contract.updates_follow_the_advantages: _backend(actor=ClimbsDown),
     contract.dropout_is_switched_off: _backend(actor=KeepsDropout),
     contract.the_reference_stays_as_it_is: SharedReference,
@@ -173,6 +236,10 @@ FAULTS: dict[Any, type] = {
     contract.supervised_loss_is_that_of_the_model_and_falls: _backend(supervised=LearnsPromptsToo),
     contract.a_saved_supervised_model_goes_on_with_the_same_bits: _backend(supervised=ForgetsSupervisedMoments),
     contract.offloading_changes_nothing: _backend(actor=LosesStateOnTheWay),
+    adapters.an_adapter_starts_as_the_model_and_leaves_it_as_it_is: _backend(actor=TakesItselfForTheBase),
+    adapters.only_adapted_weights_change: _backend(actor=ForgetsTheAdapter),
+    adapters.merged_weights_are_the_policy: _backend(actor=MergesWithoutScaling),
+    adapters.a_saved_adapter_is_small_and_goes_on_with_the_same_bits: _backend(actor=SavesTheWholeModel),
 }
 
 
@@ -189,7 +256,13 @@ class Context:
         return tiny_model()
 
 
-@pytest.mark.parametrize("check", contract.CHECKS, ids=lambda check: check.__name__)
+ELSEWHERE = (*moving_references.CHECKS, *actor_critics.CHECKS)
+"""Their faults are in test_moving_reference.py and test_actor_critic.py."""
+
+
+@pytest.mark.parametrize(
+    "check", [check for check in contract.CHECKS if check not in ELSEWHERE], ids=lambda check: check.__name__
+)
 def test_every_check_finds_its_fault(check: Any, tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         check(Context(FAULTS[check](), tmp_path))

@@ -6,11 +6,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from rlkit.algos.advantages.groups import group_statistics
-from rlkit.algos.masked import row_sums, spread
+from rlkit.algos.masked import at_least_float32, row_sums, spread
 
 
 def compute_dr_grpo(rewards: Tensor, mask: Tensor, group_ids: Tensor) -> Tensor:
     """A = s - mean_group, the same for every token of an answer. Arguments and result as `compute_grpo`."""
-    scores = row_sums(rewards.float(), mask)
+    scores = row_sums(at_least_float32(rewards), mask)
     mean, _ = group_statistics(scores, group_ids)
     return spread(scores - mean, mask)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rlkit.algos.masked import masked_whiten, where_mask
+from rlkit.algos.masked import at_least_float32, masked_whiten, where_mask
 
 
 def compute_gae(
@@ -24,8 +24,8 @@ def compute_gae(
     Returns advantages [B, R], whitened over the mask unless `whiten` is False, and returns [B, R]; both zero outside
     the mask. Departure from the paper: whitening (standard for LLMs, where reward scales vary).
     """
-    rewards = where_mask(rewards.float(), mask)
-    values = where_mask(values.float(), mask)
+    rewards = where_mask(at_least_float32(rewards), mask)
+    values = where_mask(at_least_float32(values), mask)
     next_value = torch.zeros_like(values[:, 0])
     next_advantage = torch.zeros_like(next_value)
     columns: list[Tensor] = []

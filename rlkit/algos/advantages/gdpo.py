@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlkit.algos.advantages.groups import STD_EPSILON, group_statistics
-from rlkit.algos.masked import masked_whiten, spread
+from rlkit.algos.masked import at_least_float32, masked_whiten, spread
 
 
 def compute_gdpo(part_scores: Tensor, mask: Tensor, group_ids: Tensor, weights: Sequence[float]) -> Tensor:
@@ -20,8 +20,9 @@ def compute_gdpo(part_scores: Tensor, mask: Tensor, group_ids: Tensor, weights: 
     """
     if part_scores.shape[1] != len(weights):
         raise ValueError(f"{part_scores.shape[1]} reward parts, but {len(weights)} weights")
-    total = torch.zeros(len(part_scores), device=part_scores.device)
-    for part, weight in zip(part_scores.float().T, weights, strict=True):
+    scores = at_least_float32(part_scores)
+    total = torch.zeros_like(scores[:, 0])
+    for part, weight in zip(scores.T, weights, strict=True):
         mean, deviation = group_statistics(part, group_ids)
         total = total + weight * (part - mean) / (deviation + STD_EPSILON)
     return masked_whiten(spread(total, mask), mask)

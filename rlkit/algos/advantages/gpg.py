@@ -6,7 +6,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from rlkit.algos.advantages.groups import group_statistics
-from rlkit.algos.masked import row_sums, spread
+from rlkit.algos.masked import at_least_float32, row_sums, spread
 
 
 def compute_gpg(rewards: Tensor, mask: Tensor, group_ids: Tensor) -> Tensor:
@@ -14,7 +14,7 @@ def compute_gpg(rewards: Tensor, mask: Tensor, group_ids: Tensor) -> Tensor:
 
     Arguments and result as `compute_grpo`.
     """
-    scores = row_sums(rewards.float(), mask)
+    scores = row_sums(at_least_float32(rewards), mask)
     mean, _ = group_statistics(scores, group_ids)
     alpha = len(scores) / scores.count_nonzero().clamp(min=1)
     return spread(alpha * (scores - mean), mask)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rlkit.algos.advantages.groups import STD_EPSILON, group_numbers, group_statistics
-from rlkit.algos.masked import row_sums, spread
+from rlkit.algos.masked import at_least_float32, row_sums, spread
 
 
 def compute_grpo_passk(rewards: Tensor, mask: Tensor, group_ids: Tensor) -> Tensor:
@@ -15,7 +15,7 @@ def compute_grpo_passk(rewards: Tensor, mask: Tensor, group_ids: Tensor) -> Tens
 
     Arguments and result as `compute_grpo`. A group of one has no second and learns nothing.
     """
-    scores = row_sums(rewards.float(), mask)
+    scores = row_sums(at_least_float32(rewards), mask)
     _, deviation = group_statistics(scores, group_ids)
     groups = group_numbers(group_ids)
     advantages = torch.zeros_like(scores)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from rlkit.algos.advantages.groups import group_sizes, group_sums
-from rlkit.algos.masked import row_sums, spread
+from rlkit.algos.masked import at_least_float32, row_sums, spread
 
 
 def compute_opo(rewards: Tensor, mask: Tensor, group_ids: Tensor) -> Tensor:
@@ -13,7 +13,7 @@ def compute_opo(rewards: Tensor, mask: Tensor, group_ids: Tensor) -> Tensor:
 
     Arguments and result as `compute_grpo`; length counts sampled tokens. A group of one keeps its score.
     """
-    scores = row_sums(rewards.float(), mask)
+    scores = row_sums(at_least_float32(rewards), mask)
     lengths = mask.sum(dim=1).to(scores.dtype)
     baseline = group_sums(lengths * scores, group_ids) / group_sums(lengths, group_ids).clamp(min=1)
     alone = group_sizes(group_ids) == 1

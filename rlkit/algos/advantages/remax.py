@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from rlkit.algos.advantages.reward_to_go import compute_reward_to_go
-from rlkit.algos.masked import where_mask
+from rlkit.algos.masked import at_least_float32, where_mask
 
 
 def compute_remax(rewards: Tensor, mask: Tensor, greedy_scores: Tensor) -> Tensor:
@@ -15,4 +15,4 @@ def compute_remax(rewards: Tensor, mask: Tensor, greedy_scores: Tensor) -> Tenso
     the mask.
     """
     to_go = compute_reward_to_go(rewards, mask, gamma=1.0)
-    return where_mask(to_go - greedy_scores.float()[:, None], mask)
+    return where_mask(to_go - at_least_float32(greedy_scores)[:, None], mask)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rlkit.algos.masked import where_mask
+from rlkit.algos.masked import at_least_float32, where_mask
 
 
 def compute_reward_to_go(rewards: Tensor, mask: Tensor, *, gamma: float) -> Tensor:
@@ -14,7 +14,7 @@ def compute_reward_to_go(rewards: Tensor, mask: Tensor, *, gamma: float) -> Tens
     rewards [B, R]; mask [B, R] bool. Positions that were not sampled (tool output) are stepped over: they neither add
     nor discount.
     """
-    rewards = where_mask(rewards.float(), mask)
+    rewards = where_mask(at_least_float32(rewards), mask)
     running = torch.zeros_like(rewards[:, 0])
     columns: list[Tensor] = []
     for t in range(rewards.shape[1] - 1, -1, -1):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rlkit.algos.advantages.groups import group_sizes, group_sums
-from rlkit.algos.masked import row_sums, spread
+from rlkit.algos.masked import at_least_float32, row_sums, spread
 
 
 def compute_rloo(rewards: Tensor, mask: Tensor, group_ids: Tensor) -> Tensor:
@@ -14,7 +14,7 @@ def compute_rloo(rewards: Tensor, mask: Tensor, group_ids: Tensor) -> Tensor:
 
     Arguments and result as `compute_grpo`. A group of one keeps its score.
     """
-    scores = row_sums(rewards.float(), mask)
+    scores = row_sums(at_least_float32(rewards), mask)
     sizes = group_sizes(group_ids)
     others = (group_sums(scores, group_ids) - scores) / (sizes - 1).clamp(min=1)
     return spread(scores - torch.where(sizes > 1, others, torch.zeros_like(others)), mask)

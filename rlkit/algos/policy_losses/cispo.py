@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlkit.algos.policy_losses.token_losses import TokenLosses, clamped_log_ratio
+from rlkit.algos.masked import at_least_float32
+from rlkit.algos.policy_losses.token_losses import TokenLosses, clamped_log_ratio, clip_metrics
 
 
 @dataclass(frozen=True)
@@ -23,5 +24,5 @@ class CISPO:
         log_ratio = clamped_log_ratio(log_probs, old_log_probs)
         ratio = torch.exp(log_ratio).detach()
         weight = torch.clamp(ratio, 1 - self.clip_low, 1 + self.clip_high)
-        metrics = {"actor/clip_fraction": (weight != ratio).float(), "actor/kl_to_old": -log_ratio.detach()}
-        return TokenLosses(-weight * advantages * log_probs.float(), metrics)
+        metrics = clip_metrics(below=ratio < weight, above=ratio > weight)
+        return TokenLosses(-weight * advantages * at_least_float32(log_probs), metrics)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlkit.algos.masked import row_means
-from rlkit.algos.policy_losses.token_losses import TokenLosses, clamped_log_ratio
+from rlkit.algos.policy_losses.token_losses import TokenLosses, clamped_log_ratio, clip_metrics
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,5 @@ class GMPO:
         chosen = sign * torch.minimum(sign * log_ratio, sign * clipped)
         ratio = torch.exp(row_means(chosen, mask))
         losses = (-row_means(advantages, mask) * ratio)[:, None].expand(mask.shape)
-        metrics = {
-            "actor/clip_fraction": (sign * log_ratio > sign * clipped).float(),
-            "actor/kl_to_old": -log_ratio.detach(),
-        }
-        return TokenLosses(losses, metrics)
+        cut = sign * log_ratio > sign * clipped
+        return TokenLosses(losses, clip_metrics(below=cut & (sign < 0), above=cut & (sign > 0)))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rlkit.algos.policy_losses.token_losses import TokenLosses, clamped_log_ratio
+from rlkit.algos.masked import at_least_float32
+from rlkit.algos.policy_losses.token_losses import TokenLosses
 
 
 @dataclass(frozen=True)
@@ -15,5 +16,4 @@ class GPG:
 
     def __call__(self, log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor) -> TokenLosses:
         """See `PolicyLoss`."""
-        metrics = {"actor/kl_to_old": -clamped_log_ratio(log_probs, old_log_probs).detach()}
-        return TokenLosses(-advantages * log_probs.float(), metrics)
+        return TokenLosses(-advantages * at_least_float32(log_probs), {})

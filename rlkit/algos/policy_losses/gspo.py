@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlkit.algos.masked import row_means
-from rlkit.algos.policy_losses.token_losses import TokenLosses, clamped_log_ratio
+from rlkit.algos.masked import at_least_float32, row_means
+from rlkit.algos.policy_losses.token_losses import TokenLosses, clamped_log_ratio, clip_metrics
 
 MAX_SEQUENCE_LOG_RATIO = 10.0
 """A mean log-ratio of 10 is far beyond any clip bound."""
@@ -29,9 +29,10 @@ class GSPO:
         """See `PolicyLoss`."""
         log_ratio = clamped_log_ratio(log_probs, old_log_probs)
         sequence = row_means(log_ratio, mask).detach()[:, None]
-        own_gradient = log_probs.float() - log_probs.float().detach()
+        own_gradient = at_least_float32(log_probs) - at_least_float32(log_probs).detach()
         ratio = torch.exp(torch.clamp(sequence + own_gradient, max=MAX_SEQUENCE_LOG_RATIO))
         plain = -advantages * ratio
         clipped = -advantages * torch.clamp(ratio, 1 - self.clip_low, 1 + self.clip_high)
-        metrics = {"actor/clip_fraction": (clipped > plain).float(), "actor/kl_to_old": -log_ratio.detach()}
+        cut = clipped > plain
+        metrics = clip_metrics(below=cut & (advantages < 0), above=cut & (advantages > 0))
         return TokenLosses(torch.maximum(plain, clipped), metrics)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlkit.algos.policy_losses.token_losses import TokenLosses, clamped_log_ratio
+from rlkit.algos.policy_losses.token_losses import TokenLosses, clamped_log_ratio, clip_metrics
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,15 @@ class PPOClip:
 
     def __call__(self, log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor) -> TokenLosses:
         """See `PolicyLoss`."""
-        log_ratio = clamped_log_ratio(log_probs, old_log_probs)
-        ratio = torch.exp(log_ratio)
+        ratio = torch.exp(clamped_log_ratio(log_probs, old_log_probs))
         plain = -advantages * ratio
         clipped = -advantages * torch.clamp(ratio, 1 - self.clip_low, 1 + self.clip_high)
         pessimistic = torch.maximum(plain, clipped)
         capped = torch.minimum(pessimistic, -advantages * self.dual_clip)
         losses = torch.where(advantages < 0, capped, pessimistic)
+        cut = clipped > plain
         metrics = {
-            "actor/clip_fraction": (clipped > plain).float(),
+            **clip_metrics(below=cut & (advantages < 0), above=cut & (advantages > 0)),
             "actor/dual_clip_fraction": ((pessimistic > -advantages * self.dual_clip) & (advantages < 0)).float(),
-            "actor/kl_to_old": -log_ratio.detach(),
         }
         return TokenLosses(losses, metrics)

@@ -26,4 +26,4 @@ class SAPO:
         positive = torch.full_like(log_ratio, self.tau_positive)
         tau = torch.where(advantages > 0, positive, torch.full_like(log_ratio, self.tau_negative))
         gate = torch.sigmoid(tau * (torch.exp(log_ratio) - 1)) * 4 / tau
-        return TokenLosses(-advantages * gate, {"actor/kl_to_old": -log_ratio.detach()})
+        return TokenLosses(-advantages * gate, {})

@@ -109,6 +109,9 @@ function drawCurve(svg, s, index, x, y, chart) {
       svg.append(element("line", { x1: x(step), x2: x(step), y1: y(s.low[at]), y2: y(s.high[at]), stroke: colour(index), "stroke-width": 1.4, "stroke-opacity": 0.6 }));
     }
     svg.append(element("circle", { cx: x(step), cy: y(s.y[at]), r: 3.2, fill: colour(index) }));
+    if (index === 0 && step === chart.ring) {
+      svg.append(element("circle", { class: "ring", cx: x(step), cy: y(s.y[at]), r: 7, fill: "none", stroke: colour(index), "stroke-width": 1.6 }));
+    }
   });
 }
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rlkit.testing.backend_cases import (
     SPLIT,
     WHOLE,
+    choosing_objective,
     made_up_experience,
     model_role,
     policy_objective,
@@ -21,6 +22,7 @@ from rlkit.testing.backend_cases import (
     reference_loss,
     value_objective,
 )
+from rlkit.testing.contracts import actor_critics, adapters, moving_references
 from rlkit.types import Ragged
 
 if TYPE_CHECKING:
@@ -47,6 +49,22 @@ def log_probs_and_entropies_are_those_of_the_model(context: ContractContext) -> 
                 place = f"{name}, row {row}, temperature {temperature}"
                 _close(list(answer.log_probs.rows())[row], chosen, TOLERANCE, f"log-probs ({place})")
                 _close(list(answer.entropy.rows())[row], entropy, TOLERANCE, f"entropy ({place})")
+
+
+def squared_probabilities_come_when_asked_for(context: ContractContext) -> None:
+    import torch
+
+    rollouts = random_rollouts(context)
+    backend = context.build()
+    for tokens in (WHOLE, SPLIT):
+        actor = backend.build_actor(model_role(context, tokens=tokens))
+        silent = actor.compute_log_probs(rollouts, temperature=0.7).probability_squares
+        assert silent is None, "probability_squares came though nobody had asked"
+        answer = actor.compute_log_probs(rollouts, temperature=0.7, probability_squares=True).probability_squares
+        assert answer is not None, "probability_squares did not come though asked for"
+        for row, logits in enumerate(reference_logits(context, rollouts)):
+            expected = torch.softmax(logits / 0.7, dim=-1).square().sum(dim=-1)
+            _close(list(answer.rows())[row], expected, TOLERANCE, f"squared probabilities, row {row}")
 
 
 def the_other_rows_do_not_matter(context: ContractContext) -> None:
@@ -79,6 +97,22 @@ def splitting_the_mini_batch_leaves_the_update_alone(context: ContractContext) -
         assert name in metrics[0], f"update_policy returns no {name}; it returns {', '.join(metrics[0])}"
         difference = abs(metrics[0][name] - metrics[1][name])
         assert difference < TOLERANCE, f"{name} changes by {difference:.2g} with the split"
+
+
+def tokens_are_chosen_of_the_whole_mini_batch(context: ContractContext) -> None:
+    objective, experience = choosing_objective(), made_up_experience(context)
+    backend = context.build()
+    updated, metrics = [], []
+    for tokens in (WHOLE, SPLIT):
+        actor = backend.build_actor(model_role(context, tokens=tokens))
+        metrics.append(actor.update_policy(experience, objective, temperature=1.0))
+        updated.append(_weights(actor))
+    chosen = [of_one.get("actor/selected_fraction", 0.0) for of_one in metrics]
+    assert chosen[0] > 0, "a loss that chooses tokens chose none: update_policy must call objective.prepare"
+    assert abs(chosen[0] - chosen[1]) < TOLERANCE, (
+        f"the loss chose {chosen[0]:.4f} of the tokens, split {chosen[1]:.4f}"
+    )
+    _same_weights(updated[0], updated[1], "the policy after one update by a loss that chooses tokens, whole and split")
 
 
 def updates_follow_the_advantages(context: ContractContext) -> None:
@@ -312,8 +346,10 @@ def offloading_changes_nothing(context: ContractContext) -> None:
 
 CHECKS: tuple[Callable[[ContractContext], None], ...] = (
     log_probs_and_entropies_are_those_of_the_model,
+    squared_probabilities_come_when_asked_for,
     the_other_rows_do_not_matter,
     splitting_the_mini_batch_leaves_the_update_alone,
+    tokens_are_chosen_of_the_whole_mini_batch,
     updates_follow_the_advantages,
     dropout_is_switched_off,
     the_reference_stays_as_it_is,
@@ -327,6 +363,9 @@ CHECKS: tuple[Callable[[ContractContext], None], ...] = (
     supervised_loss_is_that_of_the_model_and_falls,
     a_saved_supervised_model_goes_on_with_the_same_bits,
     offloading_changes_nothing,
+    *adapters.CHECKS,
+    *moving_references.CHECKS,
+    *actor_critics.CHECKS,
 )
 
 

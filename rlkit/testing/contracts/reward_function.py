@@ -86,8 +86,8 @@ CHECKS: tuple[Callable[[ContractContext], None], ...] = (
 
 
 def _style(context: ContractContext) -> Style:
+    from rlkit.plugin.loader import construct
     from rlkit.rewards.adapt import adapt_function
-    from rlkit.rewards.resolve import construct
 
     target, options = construct(context.plugin, {}, where="reward.options")
     return adapt_function(target, name=context.plugin.name, options=options)

@@ -16,16 +16,17 @@ from .held_model import HeldModel, TrainedModel
 
 
 @torch.no_grad()
-def compute_log_probs(model: HeldModel, rollouts: Rollouts, temperature: float) -> LogProbs:
+def compute_log_probs(
+    model: HeldModel, rollouts: Rollouts, temperature: float, *, probability_squares: bool = False
+) -> LogProbs:
     """Of every response token, under softmax(logits / temperature)."""
-    log_probs: list[Tensor] = []
-    entropies: list[Tensor] = []
+    rows: list[tuple[Tensor, ...]] = []
     for prompt, response in zip(rollouts.prompt_ids.rows(), rollouts.response_ids.rows(), strict=True):
-        chosen, entropy = model.log_probs(torch.cat([prompt, response]), len(prompt), temperature)
-        log_probs.append(chosen.cpu())
-        entropies.append(entropy.cpu())
-    responses = rollouts.response_ids
-    return LogProbs(responses.with_values(torch.cat(log_probs)), responses.with_values(torch.cat(entropies)))
+        rows.append(model.log_probs(torch.cat([prompt, response]), len(prompt), temperature))
+    log_probs, entropy, squares = (
+        rollouts.response_ids.with_values(torch.cat(column).cpu()) for column in zip(*rows, strict=True)
+    )
+    return LogProbs(log_probs, entropy, squares if probability_squares else None)
 
 
 class Reference(HeldModel):
@@ -44,19 +45,28 @@ class Actor(TrainedModel):
     def __init__(self, role: ModelRole) -> None:
         super().__init__(role, "causal_lm")
 
-    def compute_log_probs(self, rollouts: Rollouts, *, temperature: float) -> LogProbs:
-        return compute_log_probs(self, rollouts, temperature)
+    def compute_log_probs(
+        self, rollouts: Rollouts, *, temperature: float, probability_squares: bool = False
+    ) -> LogProbs:
+        return compute_log_probs(self, rollouts, temperature, probability_squares=probability_squares)
+
+    def base_policy(self) -> None:
+        """Without adapters there is no other policy inside this one."""
 
     def update_policy(
         self, experience: Experience, objective: PolicyObjective, *, temperature: float
     ) -> dict[str, float]:
         """One optimizer step on one mini-batch."""
+        rollouts = experience.rollouts
+        experience = objective.prepare(
+            experience, lambda: self.compute_log_probs(rollouts, temperature=temperature).log_probs
+        )
         denominators = Denominators.of(experience.loss_mask.padded(False))
         metrics: dict[str, float] = defaultdict(float)
         for index in range(len(experience)):
             row = experience.select([index])
             prompt, response = row.rollouts.prompt_ids.values, row.rollouts.response_ids.values
-            log_probs, entropy = self.log_probs(torch.cat([prompt, response]), len(prompt), temperature)
+            log_probs, entropy, _ = self.log_probs(torch.cat([prompt, response]), len(prompt), temperature)
             if not objective.needs_entropy_gradient:
                 entropy = entropy.detach()
             share = objective(log_probs[None], entropy[None], row, denominators)
@@ -64,4 +74,3 @@ class Actor(TrainedModel):
             for name, value in share.metrics.items():
                 metrics[name] += float(value)
         return {**metrics, **{f"actor/{name}": value for name, value in self.optimizer.step().items()}}
-

@@ -12,7 +12,9 @@ import torch
 from rlkit.protocols.actor import ModelRole
 
 from .actor import Actor, Reference
+from .actor_critic import ActorCritic
 from .critic import Critic
+from .moving_reference import MovingReference
 from .options import PlainBackendOptions
 from .supervised import Supervised
 
@@ -30,8 +32,14 @@ class PlainBackend:
     def build_reference(self, role: ModelRole) -> Reference:
         return Reference(role)
 
+    def build_moving_reference(self, role: ModelRole) -> MovingReference:
+        return MovingReference(role)
+
     def build_critic(self, role: ModelRole) -> Critic:
         return Critic(role)
+
+    def build_actor_critic(self, role: ModelRole, *, head_lr: float) -> ActorCritic:
+        return ActorCritic(role, head_lr)
 
     def build_supervised(self, role: ModelRole) -> Supervised:
         return Supervised(role)

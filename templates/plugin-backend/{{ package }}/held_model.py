@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from rlkit.errors import ModelError
 from rlkit.protocols.actor import ModelRole
 from rlkit.protocols.family import ModelHead
 
@@ -39,20 +40,17 @@ class HeldModel:
                 if isinstance(layer, GradientCheckpointingLayer):
                     layer.training = True  # it recomputes in training mode only; what is inside it stays as it is
 
-    def run(self, token_ids: Tensor) -> Any:
-        """The module's output for one row `token_ids` [T]: causal, without padding."""
+    def run(self, token_ids: Tensor, **options: Any) -> Any:
+        """The module's output for one row `token_ids` [T]: causal, without padding. `options` are the module's."""
         mixed = self.compute_dtype != torch.float32
         device_type = torch.device(self.role.device).type
         with torch.autocast(device_type, dtype=self.compute_dtype if mixed else torch.bfloat16, enabled=mixed):
-            return self.module(token_ids.to(self.role.device)[None], use_cache=False)
+            return self.module(token_ids.to(self.role.device)[None], use_cache=False, **options)
 
-    def log_probs(self, token_ids: Tensor, start: int, temperature: float) -> tuple[Tensor, Tensor]:
-        """Log-probs and entropies, [T - start] float32, of the tokens from `start` (at least 1) on."""
-        logits = self.run(token_ids).logits[0, start - 1 : -1].float() / temperature
-        distribution = torch.log_softmax(logits, dim=-1)
-        targets = token_ids[start:].to(logits.device)
-        chosen = distribution.gather(1, targets[:, None])[:, 0]
-        return chosen, -(distribution.exp() * distribution).sum(dim=-1)
+    def log_probs(self, token_ids: Tensor, start: int, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probs, entropies and sums of squared probabilities, [T - start] float32, of the tokens from `start` (at
+        least 1) on."""
+        return token_statistics(self.run(token_ids).logits[0, start - 1 : -1], token_ids[start:], temperature)
 
     def onload(self) -> None:
         self.module.to(self.role.device)
@@ -68,10 +66,15 @@ class TrainedModel(HeldModel):
         super().__init__(role, head)
         if role.optimizer is None:
             raise ValueError("a trained role needs optimizer settings")
+        if role.lora is not None:
+            raise ModelError("this backend has no adapters; set lora.rank = 0, or choose backend fsdp")
         self.optimizer = Optimizer(self.module, role.optimizer)
 
     def export_weights(self) -> Iterator[tuple[str, Tensor]]:
         yield from self.role.family.export_weights(self.module)
+
+    def save_adapter(self, folder: Path) -> None:
+        raise ValueError("there is no adapter")
 
     def save(self, folder: Path) -> None:
         """Weights and optimizer under `folder`; no pickles, so that a checkpoint can never run code."""
@@ -84,3 +87,12 @@ class TrainedModel(HeldModel):
         """What `save` wrote; the next step then gives the same bits."""
         self.role.family.load_weights(self.module, folder / "weights")
         self.optimizer.load(folder)
+
+
+def token_statistics(logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probs, entropies and sums of squared probabilities, [T] float32, of `tokens` [T] by `logits` [T, vocabulary]."""
+    distribution = torch.log_softmax(logits.float() / temperature, dim=-1)
+    chosen = distribution.gather(1, tokens.to(logits.device)[:, None])[:, 0]
+    probabilities = distribution.exp()
+    squares = probabilities.detach().square().sum(dim=-1)
+    return chosen, -(probabilities * distribution).sum(dim=-1), squares

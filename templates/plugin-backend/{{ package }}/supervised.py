@@ -35,5 +35,5 @@ class Supervised(TrainedModel):
 
     def _cross_entropy(self, row: SupervisedBatch) -> Tensor:
         """Summed over the loss tokens of a single row."""
-        log_probs, _ = self.log_probs(row.token_ids.values, 1, 1.0)
+        log_probs, _, _ = self.log_probs(row.token_ids.values, 1, 1.0)
         return -log_probs[row.loss_mask.values[1:].to(log_probs.device)].sum()

@@ -48,4 +48,6 @@ def test_metrics_are_per_token_indicators():
     log_probs = torch.log(torch.tensor([[1.0, 1.5, 0.5, 9.0]]))
     token = PPOClip(0.2, 0.3, 3.0)(log_probs, torch.zeros(1, 4), torch.tensor([[1.0, 1.0, -1.0, -1.0]]), MASK)
     assert token.metrics["actor/clip_fraction"].tolist() == [[0.0, 1.0, 1.0, 0.0]]
+    assert token.metrics["actor/clip_fraction_high"].tolist() == [[0.0, 1.0, 0.0, 0.0]]
+    assert token.metrics["actor/clip_fraction_low"].tolist() == [[0.0, 0.0, 1.0, 0.0]]
     assert token.metrics["actor/dual_clip_fraction"].tolist() == [[0.0, 0.0, 0.0, 1.0]]

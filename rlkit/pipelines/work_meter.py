@@ -1,0 +1,51 @@
+"""What a run's models cost and what its device can do, for the speed metrics."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from rlkit.cluster.peak_flops import peak_flops
+from rlkit.config.runs import PPOConfig, SFTConfig
+from rlkit.config.sections import LoraSection
+from rlkit.models.flops import MatmulShape, read_matmul_shape
+from rlkit.models.locate import locate_model
+from rlkit.pipelines.algorithms import needs_of
+from rlkit.tracking.run_folder import LOGGER
+from rlkit.trainers.performance import WorkMeter
+
+
+def build_ppo_meter(config: PPOConfig, folder: Path, device: str) -> WorkMeter:
+    """Of the roles that the run has; `folder` holds its model. May measure the device for a moment."""
+    reference = critic = None
+    if config.uses_reference:
+        reference = read_matmul_shape(locate_model(config.reference.path) if config.reference.path else folder)
+    if needs_of(config).critic:
+        critic = _critic_shape(config, folder)
+    policy = _trained(read_matmul_shape(folder), config.actor.lora)
+    return _with_peak(WorkMeter(policy, reference, critic), config, device)
+
+
+def build_sft_meter(config: SFTConfig, folder: Path, device: str) -> WorkMeter:
+    """Of the model in `folder`. May measure the device for a moment."""
+    return _with_peak(WorkMeter(_trained(read_matmul_shape(folder), config.sft.lora)), config, device)
+
+
+def _critic_shape(config: PPOConfig, folder: Path) -> MatmulShape:
+    path = config.critic.path
+    shape = read_matmul_shape(locate_model(path) if path else folder, value_head=True)
+    if config.critic.shared_trunk:
+        # The trunk's work is the policy's: what the critic adds is its head.
+        return MatmulShape(layer_weights=0, head_weights=shape.head_weights, attention_width=0)
+    return _trained(shape, config.critic.lora)
+
+
+def _trained(shape: MatmulShape, lora: LoraSection) -> MatmulShape:
+    return replace(shape, weights_are_frozen=lora.rank > 0)
+
+
+def _with_peak(meter: WorkMeter, config: PPOConfig | SFTConfig, device: str) -> WorkMeter:
+    peak = peak_flops(device, config.model.dtype, tflops=config.run.peak_tflops)
+    origin = "measured with matrix products" if peak.measured else "run.peak_tflops or the maker's figure"
+    LOGGER.info("peak of %s: %.4g TFLOP/s (%s)", device, peak.flops / 1e12, origin)
+    return replace(meter, peak=peak)

@@ -31,7 +31,7 @@ TOLERANCE = 1e-4
 
 SETTINGS = (
     *("rollout.prompts_per_step=24", "rollout.samples_per_prompt=8", "rollout.max_response_tokens=14"),
-    *("actor.lr=5e-4", "algorithm.mini_batch_samples=64", "actor.micro_batch_tokens=700"),
+    *("actor.lr=5e-4", "actor.warmup_steps=0", "algorithm.mini_batch_samples=64", "actor.micro_batch_tokens=700"),
     *("data.validation=[]", "trainer.save_rollouts=false", "trainer.steps=4"),
 )
 

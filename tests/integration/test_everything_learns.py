@@ -37,7 +37,7 @@ MAX_TOKENS = 20
 SETTINGS = (
     *("rollout.prompts_per_step=32", "rollout.samples_per_prompt=8", f"rollout.max_response_tokens={MAX_TOKENS}"),
     # Four updates an iteration: from the second on, the policy has left the one that answered, and losses clip.
-    *("algorithm.mini_batch_samples=64", "actor.lr=2e-4", "critic.lr=3e-3"),
+    *("algorithm.mini_batch_samples=64", "actor.lr=2e-4", "actor.warmup_steps=0", "critic.lr=3e-3"),
     *("data.validation=[]", "trainer.save_rollouts=false"),
 )
 OTHER_SETTINGS = {

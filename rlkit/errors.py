@@ -59,10 +59,22 @@ class RewardError(RLKitError, RuntimeError):
     exit_code = 5
 
 
+class RolloutError(RLKitError, RuntimeError):
+    """A tool or an environment failed in a way that makes going on meaningless."""
+
+    exit_code = 5
+
+
 class CheckpointError(RLKitError, RuntimeError):
     """A checkpoint is damaged, incomplete, or belongs to another run."""
 
     exit_code = 6
+
+
+class ClusterError(RLKitError, RuntimeError):
+    """Ray or the replicas of an engine cannot be had, or failed for good."""
+
+    exit_code = 7
 
 
 class TrainingError(RLKitError, RuntimeError):

@@ -19,6 +19,7 @@ COMMANDS = (
     CommandEntry("sft", "rlkit.cli.sft:sft", "Fine-tune a model on conversations."),
     CommandEntry("train", "rlkit.cli.train:train_app", "Train a model by reinforcement learning."),
     CommandEntry("generate", "rlkit.cli.generate:generate", "Answer a file of prompts with a model."),
+    CommandEntry("serve", "rlkit.cli.serve:serve", "Answer an OpenAI-compatible API with a model."),
     CommandEntry("eval", "rlkit.cli.eval:evaluate", "Score completions, with intervals and paired comparisons."),
     CommandEntry("report", "rlkit.cli.report:report", "Write a run's offline HTML report."),
     CommandEntry("models", "rlkit.cli.models:models_app", "Create, inspect and export models."),

@@ -30,6 +30,12 @@ def generate(
     output: Annotated[str | None, typer.Option(help="Completions file to write (generation.output).")] = None,
     engine: Annotated[str | None, typer.Option(help="Rollout engine plugin (generation.engine).")] = None,
     samples: Annotated[int | None, typer.Option(help="Answers to each prompt (generation.samples_per_prompt).")] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="Copies of the engine, on Ray; 0 is none but this process (generation.replicas).")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try rows again that an earlier run recorded as failed.")
+    ] = False,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy (generation.temperature).")] = None,
     max_tokens: Annotated[
         int | None, typer.Option(help="Longest answer in tokens (generation.max_response_tokens).")
@@ -48,6 +54,8 @@ def generate(
         Flag("generation.output", "--output", output),
         Flag("generation.engine", "--engine", engine),
         Flag("generation.samples_per_prompt", "--samples", samples),
+        Flag("generation.replicas", "--replicas", replicas),
+        Flag("generation.retry_failed", "--retry-failed", retry_failed or None),
         Flag("generation.temperature", "--temperature", temperature),
         Flag("generation.max_response_tokens", "--max-tokens", max_tokens),
         Flag("generation.limit", "--limit", limit),

@@ -29,6 +29,10 @@ def _one_or_more(value: Any) -> Any:
 Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
 InputPaths = Annotated[tuple[str, ...], ProjectPath(), BeforeValidator(_one_or_more)]
 
+Reference = Annotated[str, ProjectPath(reference=True)]
+References = Annotated[tuple[str, ...], ProjectPath(reference=True), BeforeValidator(_one_or_more)]
+OutputPaths = Annotated[tuple[str, ...], ProjectPath(must_exist=False), BeforeValidator(_one_or_more)]
+
 FamilyName = Annotated[str, ProjectPath(reference=True), Selects(PluginKind.MODEL_FAMILY)]
 EngineName = Annotated[str, ProjectPath(reference=True), Selects(PluginKind.ROLLOUT_ENGINE)]
 BackendName = Annotated[str, ProjectPath(reference=True), Selects(PluginKind.ACTOR_BACKEND)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 RUN_NAME = r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$"
+CLUSTER_ADDRESS = r"^(auto|[A-Za-z0-9._-]+:\d{1,5})?$"
 DEVICE = r"^(auto|cpu|cuda|cuda:\d+)$"
 
 IN_WORDS = {
     RUN_NAME: "letters, digits, dot, dash and underscore, a letter or digit first",
+    CLUSTER_ADDRESS: "auto or host:port",
     DEVICE: "auto, cpu, cuda or cuda:N",
 }
 

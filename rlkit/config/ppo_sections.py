@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from rlkit.config.base import Section
+from rlkit.config.conversation_section import ConversationSection
 from rlkit.config.fields import (
     BackendName,
     EngineName,
@@ -17,7 +18,7 @@ from rlkit.config.fields import (
     PositiveFraction,
     PositiveInt,
 )
-from rlkit.config.sections import OptimizedSection, SamplingSection
+from rlkit.config.sections import OptimizedSection
 
 
 class ActorSection(OptimizedSection):
@@ -105,7 +106,7 @@ class ReferenceSection(Section):
         return self
 
 
-class RolloutSection(SamplingSection):
+class RolloutSection(ConversationSection):
     """How answers for training are made."""
 
     engine: EngineName = "hf"
@@ -118,6 +119,23 @@ class RolloutSection(SamplingSection):
     """Answers to each prompt; group baselines need at least two."""
     temperature: PositiveFloat = 1.0
     """Softmax temperature while training; greedy (0) would leave nothing to learn from."""
+    placement: Literal["in_process", "colocated", "standalone"] = "in_process"
+    """Where the engine computes. in_process: in the actor's process and on its device, without Ray; colocated: replicas in processes of their own, on the actor's device; standalone: replicas on devices of their own."""
+    replicas: PositiveInt = 1
+    """Copies of the engine, each in a process of its own, that share the prompts; read unless placement is in_process."""
+    devices_per_replica: PositiveInt = 1
+    """GPUs of each replica; more than one needs an engine that can split a model, such as vllm."""
+
+    @model_validator(mode="after")
+    def _replicas_have_a_place(self) -> RolloutSection:
+        if self.placement == "in_process":
+            for name in ("replicas", "devices_per_replica"):
+                if getattr(self, name) > 1:
+                    raise ValueError(
+                        f"rollout.{name} = {getattr(self, name)} with rollout.placement = in_process: one process holds "
+                        "one engine on one device; set rollout.placement to standalone or colocated"
+                    )
+        return self
 
 
 class TrainerSection(Section):

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from rlkit.config.algorithm import AlgorithmSection
 from rlkit.config.base import Section
+from rlkit.config.cluster_section import ClusterSection
 from rlkit.config.correction_presets import fill_preset
 from rlkit.config.ppo_sections import (
     ActorSection,
@@ -24,6 +25,7 @@ from rlkit.config.sections import (
     EvaluationSection,
     GenerationSection,
     ModelSection,
+    ProcessSection,
     PromptDataSection,
     RunSection,
     SFTDataSection,
@@ -31,6 +33,15 @@ from rlkit.config.sections import (
     SFTTrainerSection,
     TrainingRunSection,
 )
+from rlkit.config.serve_section import ServeSection
+
+
+def refuse_float16(model: ModelSection) -> None:
+    """Raises `ValueError` for a type whose gradients vanish: each is divided by the mini-batch's tokens, and float16 ends at 6e-8."""
+    if model.dtype == "float16":
+        raise ValueError(
+            'model.dtype = "float16" loses small gradients; train in "bfloat16" or "float32" (float16 is for generation)'
+        )
 
 
 class SFTConfig(Section):
@@ -41,6 +52,11 @@ class SFTConfig(Section):
     data: SFTDataSection = Field(default_factory=SFTDataSection)
     sft: SFTSection = Field(default_factory=SFTSection)
     trainer: SFTTrainerSection = Field(default_factory=SFTTrainerSection)
+
+    @model_validator(mode="after")
+    def _can_be_trained(self) -> SFTConfig:
+        refuse_float16(self.model)
+        return self
 
 
 class PPOConfig(Section):
@@ -58,6 +74,7 @@ class PPOConfig(Section):
     reference: ReferenceSection = Field(default_factory=ReferenceSection)
     validation: ValidationSection = Field(default_factory=ValidationSection)
     trainer: TrainerSection = Field(default_factory=TrainerSection)
+    cluster: ClusterSection = Field(default_factory=ClusterSection)
 
     @property
     def samples_per_step(self) -> int:
@@ -88,6 +105,11 @@ class PPOConfig(Section):
         return fill_preset(values) if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
+    def _can_be_trained(self) -> PPOConfig:
+        refuse_float16(self.model)
+        return self
+
+    @model_validator(mode="after")
     def _batch_arithmetic(self) -> PPOConfig:
         samples, mini = self.samples_per_step, self.mini_batch_samples
         if mini > samples or samples % mini:
@@ -112,12 +134,7 @@ class PPOConfig(Section):
 
     @model_validator(mode="after")
     def _algorithm_fits(self) -> PPOConfig:
-        algorithm, samples = self.algorithm, self.rollout.samples_per_prompt
-        if algorithm.sampling_rounds > 1 and samples < 2:
-            raise ValueError(
-                f"algorithm.sampling_rounds = {algorithm.sampling_rounds} compares the answers to one prompt: "
-                f"rollout.samples_per_prompt must be at least 2, got {samples}"
-            )
+        algorithm = self.algorithm
         if algorithm.horizon > 0 and algorithm.loss_aggregation != "seq_mean_token_sum_norm":
             raise ValueError(
                 f"algorithm.horizon = {algorithm.horizon} divides seq_mean_token_sum_norm only, and "
@@ -156,6 +173,15 @@ class GenerateConfig(Section):
     run: RunSection = Field(default_factory=RunSection)
     model: ModelSection = Field(default_factory=ModelSection)
     generation: GenerationSection = Field(default_factory=GenerationSection)
+    cluster: ClusterSection = Field(default_factory=ClusterSection)
+
+
+class ServeConfig(Section):
+    """`rlkit serve`"""
+
+    run: ProcessSection = Field(default_factory=ProcessSection)
+    model: ModelSection = Field(default_factory=ModelSection)
+    serve: ServeSection = Field(default_factory=ServeSection)
 
 
 class EvalConfig(Section):
@@ -170,6 +196,7 @@ RUN_CONFIGS: dict[str, type[Section]] = {
     "sft": SFTConfig,
     "ppo": PPOConfig,
     "generate": GenerateConfig,
+    "serve": ServeConfig,
     "eval": EvalConfig,
 }
 """Every kind of run, by the word used in `rlkit config`."""

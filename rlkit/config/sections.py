@@ -26,25 +26,30 @@ from rlkit.config.fields import (
 from rlkit.config.patterns import DEVICE, RUN_NAME
 
 
-class RunSection(Section):
+class ProcessSection(Section):
+    """What the process computes with."""
+
+    seed: NonNegativeInt = 0
+    """Seed of everything random: data order, sampling, initialisation. The same seed gives the same run."""
+    device: str = Field(default="auto", pattern=DEVICE)
+    """auto takes the first CUDA device, else the CPU."""
+    threads: NonNegativeInt = 0
+    """CPU threads for arithmetic; 0 leaves torch's choice."""
+    required_plugins: Texts = ()
+    """Distributions that must be installed, as requirement strings: `["rlkit-hf>=0.1"]`. Checked before anything loads."""
+
+
+class RunSection(ProcessSection):
     """Where the run lives and how it starts."""
 
     name: str = Field(default="", pattern=RUN_NAME)
     """Name of the run: its folder is `<output>/<name>`. Empty means sft or ppo."""
     output: OutputPath = "runs"
     """Folder that holds the run folders."""
-    seed: NonNegativeInt = 0
-    """Seed of everything random: data order, sampling, initialisation. The same seed gives the same run."""
     resume: Literal["auto", "never", "must"] = "auto"
     """auto: go on from the newest whole checkpoint in the run folder, or start; never: refuse a used folder; must: refuse to start anew."""
-    device: str = Field(default="auto", pattern=DEVICE)
-    """auto takes the first CUDA device, else the CPU."""
-    threads: NonNegativeInt = 0
-    """CPU threads for arithmetic; 0 leaves torch's choice."""
     hooks: HookNames = ()
     """Hook plugins to add, by name or as `file.py:object`, besides those that are always on."""
-    required_plugins: Texts = ()
-    """Distributions that must be installed, as requirement strings: `["rlkit-hf>=0.1"]`. Checked before anything loads."""
 
     def name_or(self, kind: str) -> str:
         """The run's name; a run without one is called by its kind."""
@@ -153,7 +158,7 @@ class OptimizedSection(Section):
     lr: PositiveFloat = 1e-5
     """Peak learning rate."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
-    """Course of the learning rate after the warm-up, down to `min_lr_ratio` at the last step."""
+    """Course of the learning rate after the warm-up, down towards `min_lr_ratio` at the end of the run."""
     warmup_steps: NonNegativeInt = 0
     """Optimizer steps over which the learning rate rises linearly from zero."""
     min_lr_ratio: Fraction = 0.0
@@ -232,8 +237,16 @@ class GenerationSection(SamplingSection):
     """Answers to each prompt."""
     temperature: NonNegativeFloat = 0.0
     """Softmax temperature; 0 is greedy."""
+    replicas: NonNegativeInt = 0
+    """Copies of the engine, each in a process of its own on Ray, that share the prompts; 0 answers in this process, without Ray."""
+    devices_per_replica: PositiveInt = 1
+    """GPUs of each replica; more than one needs an engine that can split a model, such as vllm."""
     batch_prompts: PositiveInt = 256
     """Prompts handed to the engine at once; results are written after each batch."""
+    on_error: Literal["record", "stop"] = "record"
+    """What a prompt does that cannot be answered: its row gets the error instead of answers and the others go on, or the run ends."""
+    retry_failed: bool = False
+    """Try the rows again that an earlier run has recorded as failed."""
     log_probs: bool = False
     """Write each token's id and log-prob."""
     prompt_key: str = ""
@@ -248,6 +261,15 @@ class GenerationSection(SamplingSection):
     """What to do with prompts over the limit: refuse, or drop them and say how many. Never cut."""
     limit: NonNegativeInt = 0
     """Use only the first prompts; 0 uses all."""
+
+    @model_validator(mode="after")
+    def _devices_belong_to_replicas(self) -> GenerationSection:
+        if self.devices_per_replica > 1 and not self.replicas:
+            raise ValueError(
+                f"generation.devices_per_replica = {self.devices_per_replica} without replicas: set generation.replicas to 1 "
+                "or more"
+            )
+        return self
 
 
 class EvaluationSection(Section):

@@ -35,18 +35,22 @@ def encode_prompts(
     max_tokens: int,
     overlong: Literal["refuse", "drop"],
     section: str = "data",
+    tools: Tools = (),
 ) -> EncodedPrompts:
     """Render each prompt with the generation prompt and encode it; none is ever cut.
 
     A plain text becomes a user message when the tokenizer has a chat template and is encoded as it is when not.
-    `section` is the config section that error messages name. Raises `DataError` for messages without a template, for
+    The template shows each prompt's own `tools` column, or else `tools`. `section` is the config section that error
+    messages name. Raises `DataError` for messages without a template, for
     prompts over `max_tokens` unless they are to be dropped, and when none is left.
     """
     renderer = ChatRenderer(tokenizer)
     chats = [_as_chat(prompt) if renderer.available else prompt for prompt in prompts]
     if any(prompt.text is None for prompt in chats):
         renderer.require("the prompts are chat messages,")
-    rendered = {index: _render_prompt(renderer, prompt) for index, prompt in enumerate(chats) if prompt.text is None}
+    rendered = {
+        index: _render_prompt(renderer, prompt, tools) for index, prompt in enumerate(chats) if prompt.text is None
+    }
     ids = dict(zip(rendered, encode_texts(tokenizer, list(rendered.values())), strict=True))
     for index, prompt in enumerate(chats):
         if prompt.text is not None:
@@ -90,9 +94,8 @@ def _as_chat(prompt: Prompt) -> Prompt:
     return replace(prompt, text=None, messages=({"role": "user", "content": prompt.text},))
 
 
-def _render_prompt(renderer: ChatRenderer, prompt: Prompt) -> str:
-    tools = prompt.extra.get("tools") or ()
+def _render_prompt(renderer: ChatRenderer, prompt: Prompt, tools: Tools) -> str:
     try:
-        return renderer.render(prompt.messages, tools=tools, add_generation_prompt=True)
+        return renderer.render(prompt.messages, tools=prompt.extra.get("tools") or tools, add_generation_prompt=True)
     except DataError as error:
         raise DataError(f"prompt {prompt.row_id} (rows counted from 0): {error}") from error

@@ -37,6 +37,24 @@ def encode_opening(tokenizer: Tokenizer, text: str) -> list[int]:
     return ids
 
 
+def encode_continuation(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of a text that goes on a sequence: nothing is put in front of it.
+
+    Raises `DataError` for a tokenizer that puts a space in front of every text and cannot be kept from it.
+    """
+    if _joins_pieces(tokenizer):
+        return list(tokenizer.encode(text, add_special_tokens=False))
+    # Behind an anchor the text is no beginning any more.
+    anchor = list(tokenizer.encode("x", add_special_tokens=False))
+    ids = list(tokenizer.encode(f"x{text}", add_special_tokens=False))
+    if ids[: len(anchor)] != anchor:
+        raise DataError(
+            "the tokenizer puts a space in front of every text, so what stands between two turns cannot be encoded; "
+            "use its fast version (tokenizer.json)"
+        )
+    return ids[len(anchor) :]
+
+
 def encode_with_spans(
     tokenizer: Tokenizer, texts: Sequence[str], spans: Sequence[Sequence[Span]]
 ) -> list[tuple[list[int], list[bool]]]:

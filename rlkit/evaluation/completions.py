@@ -41,15 +41,16 @@ class ScoredRow:
 
 @dataclass(frozen=True)
 class ScoredFile:
-    """A completions file, judged."""
+    """A completions file, judged. unanswered: rows that have an error instead of answers; they are not among `rows`."""
 
     path: str
     model: str
     rows: tuple[ScoredRow, ...]
+    unanswered: int = 0
 
 
 def load_completions(path: str) -> list[CompletionRow]:
-    """All rows of the file. Raises `DataError` for an empty file, a repeated row and a row without answers."""
+    """All rows of the file, those with an error too. Raises `DataError` for an empty file, a repeated row and a row without answers."""
     rows = list(read_rows(Path(path)))
     if not rows:
         raise DataError(f"completions file {path} is empty")
@@ -57,9 +58,11 @@ def load_completions(path: str) -> list[CompletionRow]:
     for row in rows:
         if row.prompt.row_id in seen:
             raise DataError(f"completions file {path} has row_id {row.prompt.row_id} twice; each prompt needs its own")
-        if not row.completions:
+        if not row.completions and not row.error:
             raise DataError(f"completions file {path}: row_id {row.prompt.row_id} has no completions")
         seen.add(row.prompt.row_id)
+    if all(row.error for row in rows):
+        raise DataError(f"completions file {path} has no answers; row_id {rows[0].prompt.row_id}: {rows[0].error}")
     return rows
 
 
@@ -68,7 +71,8 @@ def score_completions(
 ) -> ScoredFile:
     """Judge every answer; `on_progress` is told how many prompts were judged since it was last called."""
     scored: list[ScoredRow] = []
-    for batch in _batches(rows):
+    answered = [row for row in rows if not row.error]
+    for batch in _batches(answered):
         samples = [sample for row in batch for sample in row.samples]
         rewards = scorer.score(samples)
         answers = scorer.extract_answers(samples)
@@ -88,7 +92,7 @@ def score_completions(
         if on_progress is not None:
             on_progress(len(batch))
     models = sorted({row.model for row in rows if row.model})
-    return ScoredFile(path, ", ".join(models), tuple(scored))
+    return ScoredFile(path, ", ".join(models), tuple(scored), len(rows) - len(answered))
 
 
 def _batches(rows: Sequence[CompletionRow]) -> list[list[CompletionRow]]:

@@ -101,6 +101,9 @@ def _warnings(results: Sequence[FileResult], comparisons: Sequence[Comparison]) 
         if overall.errors:
             answers = "1 answer" if overall.errors == 1 else f"{overall.errors} answers"
             warnings.append(f"{path}: {answers} could not be judged, scored 0")
+        if result.scored.unanswered:
+            prompts = "1 prompt was" if result.scored.unanswered == 1 else f"{result.scored.unanswered} prompts were"
+            warnings.append(f"{path}: {prompts} not answered and left out; `rlkit generate --retry-failed` tries again")
         if overall.samples[0] != overall.samples[1]:
             fewest, most = overall.samples
             warnings.append(f"{path}: prompts have {fewest} to {most} answers; pass@k goes up to the fewest")

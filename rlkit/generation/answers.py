@@ -27,6 +27,7 @@ def completion_rows(
                 num_tokens=len(tokens[index]),
                 token_ids=tokens[index] if log_probs else None,
                 log_probs=None if token_log_probs is None else token_log_probs[index],
+                conversation=None if rollouts.conversations is None else rollouts.conversations[index],
             )
             for index in range(start, start + samples)
         )

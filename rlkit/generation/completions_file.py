@@ -5,8 +5,10 @@ JSON Lines, one line for each prompt with all of its answers:
     {"row_id": 0, "data_source": "gsm8k", "messages": [...], "reference": "18", "extra": {}, "model": "runs/a/model",
      "completions": [{"text": "...", "finish_reason": "stop", "num_tokens": 31}]}
 
-A prompt that is a plain string has "prompt" instead of "messages"; "token_ids" and "log_probs" of a completion are
-optional. Lines are only ever appended, each batch durably, so a killed run loses at most its last line.
+A prompt that is a plain string has "prompt" instead of "messages"; "token_ids", "log_probs" and "conversation" (what
+was said, when there were several turns) of a completion are optional. A prompt that could not be answered has no
+completions, and "error" says why. Lines are only ever appended, each batch durably, so a killed run loses at most its
+last line.
 """
 
 from __future__ import annotations
@@ -15,11 +17,12 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from rlkit.errors import DataError
+from rlkit.types.conversation import Conversation, ConversationEnd
 from rlkit.types.prompts import Prompt
 from rlkit.types.reward import Sample
 from rlkit.types.rollouts import FinishReason
@@ -27,28 +30,39 @@ from rlkit.types.rollouts import FinishReason
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer. token_ids and log_probs (nats, aligned with token_ids) are None when they were not asked for."""
+    """One answer. token_ids and log_probs (nats, aligned with token_ids) are None when they were not asked for.
+
+    Of a conversation of several turns `text` is the last one, and num_tokens counts everything behind the prompt.
+    """
 
     text: str
     finish_reason: FinishReason = "stop"
     num_tokens: int = 0
     token_ids: tuple[int, ...] | None = None
     log_probs: tuple[float, ...] | None = None
+    conversation: Conversation | None = None
 
 
 @dataclass(frozen=True)
 class CompletionRow:
-    """One prompt and its answers. `prompt.images` is not kept in the file."""
+    """One prompt and its answers, or the `error` for which there are none. `prompt.images` is not kept in the file."""
 
     prompt: Prompt
     completions: tuple[Completion, ...]
     model: str = ""
+    error: str = ""
 
     @property
     def samples(self) -> tuple[Sample, ...]:
         """The answers as a reward function sees them."""
         return tuple(
-            Sample(self.prompt, completion.text, completion.finish_reason, completion.num_tokens)
+            Sample(
+                self.prompt,
+                completion.text,
+                completion.finish_reason,
+                completion.num_tokens,
+                completion.conversation,
+            )
             for completion in self.completions
         )
 
@@ -77,6 +91,7 @@ def write_rows(path: Path, rows: Iterable[CompletionRow]) -> None:
     aside.unlink(missing_ok=True)
     append_rows(aside, rows)
     aside.replace(path)
+    _fsync_folder(path.parent)
 
 
 def read_rows(path: Path) -> Iterator[CompletionRow]:
@@ -131,6 +146,7 @@ def _encode(row: CompletionRow) -> bytes:
         "extra": prompt.extra,
         "model": row.model,
         "completions": [_encode_completion(completion) for completion in row.completions],
+        **({"error": row.error} if row.error else {}),
     }
     text = json.dumps(_plain(content), ensure_ascii=False, allow_nan=False) + "\n"
     # A lone surrogate, as a badly decoded answer may hold, has no UTF-8: it is written as a replacement character.
@@ -147,6 +163,8 @@ def _encode_completion(completion: Completion) -> dict[str, Any]:
         content["token_ids"] = list(completion.token_ids)
     if completion.log_probs is not None:
         content["log_probs"] = list(completion.log_probs)
+    if completion.conversation is not None:
+        content["conversation"] = asdict(completion.conversation)
     return content
 
 
@@ -169,7 +187,7 @@ def _decode(line: bytes) -> CompletionRow:
         extra=content.get("extra") or {},
     )
     completions = tuple(_decode_completion(item) for item in content["completions"])
-    return CompletionRow(prompt, completions, str(content.get("model", "")))
+    return CompletionRow(prompt, completions, str(content.get("model", "")), str(content.get("error", "")))
 
 
 def _decode_completion(content: Mapping[str, Any]) -> Completion:
@@ -187,6 +205,23 @@ def _decode_completion(content: Mapping[str, Any]) -> Completion:
         token_ids=None if token_ids is None else tuple(token_ids),
         # JSON has no infinity: a log-prob of minus infinity is written as null.
         log_probs=None if log_probs is None else tuple(-math.inf if value is None else value for value in log_probs),
+        conversation=_decode_conversation(content["conversation"]) if content.get("conversation") else None,
+    )
+
+
+def _decode_conversation(content: Mapping[str, Any]) -> Conversation:
+    if content["end"] not in get_args(ConversationEnd):
+        raise ValueError(
+            f"a conversation's end is {content['end']!r}, not one of {', '.join(get_args(ConversationEnd))}"
+        )
+    return Conversation(
+        opening=tuple(content["opening"]),
+        replies=tuple(content["replies"]),
+        end=content["end"],
+        turn_rewards=tuple(content.get("turn_rewards", ())),
+        tool_calls=int(content.get("tool_calls", 0)),
+        tool_errors=int(content.get("tool_errors", 0)),
+        cut_results=int(content.get("cut_results", 0)),
     )
 
 

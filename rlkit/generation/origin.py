@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +53,19 @@ def check_origin(output: Path, origin: Mapping[str, Any]) -> None:
                 )
         return
     write_atomically(path, json.dumps(plain, indent=2) + "\n")
+
+
+@contextmanager
+def only_writer(output: Path) -> Iterator[None]:
+    """Until the end no other run may append to `output`, whose origin must have been checked; a kill ends it too.
+
+    Raises `ConfigError` when one does already: both would answer the same prompts.
+    """
+    with origin_path(output).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(
+                f"another `rlkit generate` is writing {output}: wait for it, or choose another --output"
+            ) from error
+        yield

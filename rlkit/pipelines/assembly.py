@@ -18,11 +18,14 @@ from rlkit.config.sections import (
     LoraSection,
     ModelSection,
     OptimizedSection,
+    ProcessSection,
     PromptDataSection,
     RunSection,
 )
+from rlkit.config.serve_section import ServeSection
 from rlkit.data.chat import encode_prompts
 from rlkit.data.prompts import load_prompts
+from rlkit.data.rendering import Tools
 from rlkit.errors import ConfigError
 from rlkit.models.export import copy_companions
 from rlkit.models.locate import locate_model, locate_tokenizer
@@ -49,7 +52,7 @@ class LocatedModel:
     context_length: int
 
 
-def prepare_process(run: RunSection) -> str:
+def prepare_process(run: ProcessSection) -> str:
     """Threads and seeds; returns the device that `run.device` means here."""
     if run.threads:
         torch.set_num_threads(run.threads)
@@ -129,9 +132,17 @@ def optimizer_settings(section: OptimizedSection, total_steps: int) -> Optimizer
 
 
 def load_prompt_batch(
-    section: PromptDataSection | GenerationSection, paths: Sequence[str], located: LocatedModel, *, name: str
+    section: PromptDataSection | GenerationSection,
+    paths: Sequence[str],
+    located: LocatedModel,
+    *,
+    name: str,
+    tools: Tools = (),
 ) -> PromptBatch:
-    """Prompts of `paths` as token ids; dropped ones are reported. `name` is the section's, for messages."""
+    """Prompts of `paths` as token ids; dropped ones are reported. `name` is the section's, for messages.
+
+    tools: schemas that the chat template shows with every prompt that has none of its own.
+    """
     prompts = load_prompts(
         paths,
         prompt_key=section.prompt_key,
@@ -145,6 +156,7 @@ def load_prompt_batch(
         max_tokens=section.max_prompt_tokens,
         overlong=section.overlong_prompts,
         section=name,
+        tools=tools,
     )
     if encoded.dropped:
         LOGGER.warning("%d of %d prompts are too long and were dropped", encoded.dropped, len(prompts))
@@ -152,9 +164,9 @@ def load_prompt_batch(
 
 
 def build_engine(
-    section: RolloutSection | GenerationSection,
+    section: RolloutSection | GenerationSection | ServeSection,
     model: ModelSection,
-    run: RunSection,
+    run: ProcessSection,
     located: LocatedModel,
     device: str,
     *,
@@ -166,17 +178,22 @@ def build_engine(
         section.engine,
         section.options,
         where=f"{name}.options",
-        model=EngineModel(
-            folder=located.folder,
-            family=located.family,
-            tokenizer=located.tokenizer,
-            dtype=model.dtype,
-            device=device,
-            trust_remote_code=model.trust_remote_code,
-            seed=run.seed,
-        ),
+        model=engine_model(model, run, located, device),
     )
     return engine
+
+
+def engine_model(model: ModelSection, run: ProcessSection, located: LocatedModel, device: str) -> EngineModel:
+    """What an engine is told of the model."""
+    return EngineModel(
+        folder=located.folder,
+        family=located.family,
+        tokenizer=located.tokenizer,
+        dtype=model.dtype,
+        device=device,
+        trust_remote_code=model.trust_remote_code,
+        seed=run.seed,
+    )
 
 
 def write_model(located: LocatedModel, named_tensors: Any, target: Path) -> None:

@@ -22,15 +22,21 @@ BEST_FILE = "best.json"
 def validation_subject(config: PPOConfig, prompts: PromptBatch) -> str:
     """A fingerprint of everything in a project that decides what a validation score means; code of rewards aside."""
     sections = [config.validation.model_dump(mode="json"), config.reward.model_dump(mode="json")]
+    limit = config.validation.max_response_tokens or config.rollout.max_response_tokens
     asked = [
         (ids, str(prompt.reference), prompt.data_source)
         for ids, prompt in zip(prompts.token_ids, prompts.prompts, strict=True)
     ]
-    return hashlib.sha256(json.dumps([sections, config.rollout.stop, asked]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([sections, limit, config.rollout.stop, asked]).encode()).hexdigest()
 
 
-def take_up_record(record: ValidationRecord, subject: str, store: CheckpointStore, *, step: int) -> None:
-    """Fit the record of a checkpoint (of `step`) to this run: other validation data start anew, a damaged best is forgotten."""
+def take_up_record(
+    record: ValidationRecord, subject: str, store: CheckpointStore, *, step: int, best_is_kept: bool
+) -> None:
+    """Fit the record of a checkpoint (of `step`) to this run: other validation data start anew, a damaged best is forgotten.
+
+    best_is_kept: the best step has a checkpoint (`trainer.keep_best`); else it is only a number, which nothing can damage.
+    """
     if record.last is not None and record.subject != subject:
         LOGGER.warning(
             "the validation differs from that of the run so far: the best step is chosen among those from %d on",
@@ -38,7 +44,7 @@ def take_up_record(record: ValidationRecord, subject: str, store: CheckpointStor
         )
         record.start = record.best = record.previous = record.last = None
     record.subject = subject
-    if record.best is None or record.best.step == step:
+    if record.best is None or record.best.step == step or not best_is_kept:
         return
     try:
         verify_checkpoint(store.path(record.best.step))

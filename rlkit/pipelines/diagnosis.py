@@ -41,6 +41,9 @@ OLDEST = {"torch": "2.11", "transformers": "5.17"}
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "pydantic", "typer", "copier")
 EXTRAS = (
     ("datasets", "datasets", "data sets from the Hugging Face Hub", "pip install 'rlkit-llm[hub]'"),
+    ("ray", "ray", "replicas of a rollout engine", "pip install 'rlkit-llm[ray]'"),
+    ("starlette", "starlette", "rlkit serve", "pip install 'rlkit-llm[serve]'"),
+    ("uvicorn", "uvicorn", "rlkit serve", "pip install 'rlkit-llm[serve]'"),
     ("huggingface-hub", "huggingface_hub", "models from the Hugging Face Hub", "pip install huggingface-hub"),
 )
 """Optional distributions: name, module, what for, how to get it."""

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlkit.cluster.environment import set_environment_guards
 from rlkit.config.runs import GenerateConfig
 from rlkit.config.sections import GenerationSection
 from rlkit.errors import RunInterruptedError
-from rlkit.generation.batch import BatchGeneration, answered_rows, remaining_batches
-from rlkit.generation.origin import check_origin, weights_fingerprint
+from rlkit.generation.batch import BatchGeneration, answered_rows, drop_failed_rows, remaining_batches
+from rlkit.generation.origin import check_origin, only_writer, weights_fingerprint
 from rlkit.pipelines.assembly import LocatedModel, build_engine, load_prompt_batch, locate, prepare_process
 from rlkit.pipelines.batch_limits import check_context
-from rlkit.pipelines.run_session import set_environment_guards
+from rlkit.pipelines.replica_settings import check_replicas, generation_replicas
 from rlkit.plugin.hooks import HookRelay
 from rlkit.plugin.hookspecs import RunInfo, RunStatus
+from rlkit.protocols import RolloutEngine
+from rlkit.rollout.answered import AnswersBatches, InProcessAnswers
 from rlkit.tracking.output_file import check_writable
 from rlkit.trainers.stop_signal import graceful_stop
-from rlkit.types import SamplingParams
+from rlkit.types import PromptBatch, SamplingParams
 
 if TYPE_CHECKING:
     from rlkit.config.load import Resolved
@@ -30,7 +34,11 @@ def run_generate(resolved: Resolved) -> Path:
     assert isinstance(config, GenerateConfig)
     section = config.generation
     set_environment_guards()
-    device = prepare_process(config.run)
+    replicas = generation_replicas(section)
+    if replicas is not None:
+        check_replicas(replicas, config.run.device)
+    # With replicas this process computes nothing and needs no device of its own.
+    device = prepare_process(config.run) if replicas is None else config.run.device
     located = locate(config.model)
     check_context(
         section.max_prompt_tokens,
@@ -42,14 +50,33 @@ def run_generate(resolved: Resolved) -> Path:
     output = Path(section.output)
     check_writable(output, remedy="choose another --output")
     check_origin(output, origin_of(config, located))
-    answered = answered_rows(output, prompts)
-    batches = remaining_batches(prompts, answered, section.batch_prompts)
+    with only_writer(output):
+        return answer_prompts(config, located, prompts, output, device)
+
+
+def answer_prompts(
+    config: GenerateConfig, located: LocatedModel, prompts: PromptBatch, output: Path, device: str
+) -> Path:
+    """What `output` lacks of the answers to `prompts`. device: of this process, or what replicas look for."""
+    section = config.generation
+    before = answered_rows(output, prompts)
+    if before.failed and section.retry_failed:
+        drop_failed_rows(output)
+    passed = before.answered if section.retry_failed else before.answered | before.failed
+    batches = remaining_batches(prompts, passed, section.batch_prompts)
     if not batches:
-        print(f"{output} is complete: all {len(prompts)} prompts are answered", file=sys.stderr)
+        print(f"{output} is complete: {_told(len(prompts), len(before.failed))}", file=sys.stderr)
         return output
-    engine = build_engine(section, config.model, config.run, located, device, name="generation")
+    engine, answers, engine_metrics = build_answers(config, located, device)
     generation = BatchGeneration(
-        engine, located.tokenizer, sampling_of(section, config.run.seed), output, config.model.path, section.log_probs
+        answers,
+        located.tokenizer,
+        sampling_of(section, config.run.seed),
+        output,
+        config.model.path,
+        section.log_probs,
+        keep_going=section.on_error == "record",
+        engine_metrics=engine_metrics,
     )
     # No run folder: what a generation leaves behind is its completions file, so only the console listens.
     hooks = HookRelay.for_run(config.run.hooks, skip=("jsonl",))
@@ -65,15 +92,39 @@ def run_generate(resolved: Resolved) -> Path:
     hooks.run_started(run=run)
     try:
         with graceful_stop() as stop:
-            generation.run(batches, run=run, hooks=hooks, stop=stop)
+            done = generation.run(batches, run=run, hooks=hooks, stop=stop)
             status = "interrupted" if stop.requested else "finished"
     finally:
         hooks.run_finished(run=run, status=status)
         engine.close()
     if status == "interrupted":
         raise RunInterruptedError(f"stopped; {output} holds what is done: run the same command again to go on")
-    print(f"{output}: {len(prompts)} prompts answered, {len(answered)} of them before", file=sys.stderr)
+    failed = done.failed + len(before.failed & passed)
+    print(f"{output}: {_told(len(prompts), failed)}, {len(before.answered)} of them before", file=sys.stderr)
     return output
+
+
+def build_answers(
+    config: GenerateConfig, located: LocatedModel, device: str
+) -> tuple[RolloutEngine, AnswersBatches, Callable[[], Mapping[str, float]]]:
+    """The engine, in this process or as replicas, how it answers batches, and what it says of itself."""
+    section, replicas = config.generation, generation_replicas(config.generation)
+    if replicas is None:
+        engine = build_engine(section, config.model, config.run, located, device, name="generation")
+        return engine, InProcessAnswers(engine), dict
+    from rlkit.pipelines.replicas import build_replicated_engine
+
+    replicated = build_replicated_engine(
+        replicas, config.cluster, config.model, config.run,
+        folder=located.folder, family=located.plugin.name, device=device,
+    )  # fmt: skip
+    return replicated, replicated.answer_batches, replicated.metrics
+
+
+def _told(prompts: int, failed: int) -> str:
+    if not failed:
+        return f"{prompts} prompts answered"
+    return f"{prompts - failed} of {prompts} prompts answered, {failed} failed (--retry-failed tries them again)"
 
 
 ANSWER_SETTINGS = (

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlkit.config.errors import validate_section
-from rlkit.config.runs import EvalConfig, GenerateConfig, PPOConfig, SFTConfig
-from rlkit.config.sections import ModelSection, OptimizedSection, RunSection
+from rlkit.config.ppo_sections import RolloutSection
+from rlkit.config.runs import EvalConfig, GenerateConfig, PPOConfig, ServeConfig, SFTConfig
+from rlkit.config.sections import ModelSection, OptimizedSection, ProcessSection, RunSection
 from rlkit.errors import RLKitError
 from rlkit.models.locate import locate_model
 from rlkit.models.registry import choose_family
@@ -35,6 +36,13 @@ from rlkit.pipelines.memory import (
     value_model_parameters,
 )
 from rlkit.pipelines.preflight import selections
+from rlkit.pipelines.replica_settings import (
+    copies_beside_the_trainer,
+    copies_on_a_device,
+    generation_replicas,
+    replica_place,
+    rollout_replicas,
+)
 from rlkit.plugin.loader import find_plugin, read_options_class, read_spec
 from rlkit.plugin.references import is_reference
 from rlkit.plugin.spec import PluginKind
@@ -99,6 +107,8 @@ def build_plan(resolved: Resolved) -> Plan:
         return _plan_ppo(resolved, config)
     if isinstance(config, GenerateConfig):
         return _plan_generate(resolved, config)
+    if isinstance(config, ServeConfig):
+        return _plan_serve(resolved, config)
     assert isinstance(config, EvalConfig)
     data = tuple((path, _rows_text(path)) for path in config.evaluation.completions)
     arithmetic = (
@@ -172,10 +182,17 @@ def _plan_ppo(resolved: Resolved, config: PPOConfig) -> Plan:
         PlannedRole("reference", device, config.actor.backend, reference_path, _parameters(reference))
         if loads_reference
         else PlannedRole("reference", "", "", "", absent=_reference_absent(config)),
-        PlannedRole("rollout engine", device, config.rollout.engine, config.model.path, _parameters(shape)),
+        PlannedRole(
+            "rollout engine",
+            replica_place(rollout_replicas(config.rollout), device),
+            config.rollout.engine,
+            config.model.path,
+            _parameters(shape),
+        ),
         *(PlannedRole("reward", "this process", name, "") for name in config.reward.functions),
     )
-    phases = () if shape is None else _ppo_phases(config, shape, critic, reference)
+    copies = copies_beside_the_trainer(rollout_replicas(config.rollout), device)
+    phases = () if shape is None else _ppo_phases(config, shape, critic, reference, engines=copies)
     return Plan(
         "ppo", _folder(config.run, "ppo"), device, _plugins(resolved, config.model), roles, _ppo_arithmetic(config),
         _data(("train", config.data.train), ("validation", config.data.validation)), phases, device_memory(device),
@@ -214,6 +231,7 @@ def _ppo_arithmetic(config: PPOConfig) -> tuple[tuple[str, str], ...]:
             f"{config.samples_per_step:,} a step = {config.rollout.prompts_per_step:,} prompts x "
             f"{config.rollout.samples_per_prompt} samples{greedy}",
         ),
+        *_conversations(config.rollout),
         ("mini-batches", f"{per_epoch} of {config.mini_batch_samples:,} samples, {plural(epochs, 'epoch')}"),
         (
             "micro-batches",
@@ -226,9 +244,17 @@ def _ppo_arithmetic(config: PPOConfig) -> tuple[tuple[str, str], ...]:
     )
 
 
+def _conversations(section: RolloutSection) -> Iterator[tuple[str, str]]:
+    """With whom each sample talks, when it is a conversation."""
+    if section.is_conversation:
+        partners = ", ".join(filter(None, [*section.tools, section.environment]))
+        yield "conversations", f"up to {plural(section.max_turns, 'turn')} with {partners}"
+
+
 def _ppo_phases(
-    config: PPOConfig, shape: ModelShape, critic: ModelShape | None, reference: ModelShape | None
+    config: PPOConfig, shape: ModelShape, critic: ModelShape | None, reference: ModelShape | None, *, engines: int
 ) -> tuple[Phase, ...]:
+    """engines: copies of the rollout engine in the memory that the trainer uses."""
     dtype = config.model.dtype
     longest = config.data.max_prompt_tokens + config.rollout.max_response_tokens
     tokens = largest_micro_batch(config.mini_batch_samples, longest, config.actor.micro_batch_tokens)
@@ -244,10 +270,12 @@ def _ppo_phases(
     if reference is not None:
         # What follows the actor in small steps is held in float32, as the actor is.
         resident["reference parameters"] = frozen_bytes(reference, "float32" if config.reference.moves else dtype)
-    resident["engine parameters"] = frozen_bytes(shape, dtype)
+    resident |= times(engines, {"engine parameters": frozen_bytes(shape, dtype)})
+    if engines and config.rollout.placement != "in_process":
+        resident["weights in shared memory"] = 2 * frozen_bytes(shape, dtype)  # Ray frees the old ones late
     rollout = rollout_bytes(
         shape,
-        answers=config.samples_per_step,
+        answers=math.ceil(config.samples_per_step / max(engines, 1)),
         prompt_tokens=config.data.max_prompt_tokens,
         longest=longest,
         dtype=dtype,
@@ -256,7 +284,7 @@ def _ppo_phases(
     casts = _cast_part(shape, dtype, adapter)
     forward = forward_bytes(shape, log_prob_tokens, dtype, logit_tokens=log_prob_tokens)
     phases = [
-        Phase("rollout", {**resident, **rollout}),
+        Phase("rollout", {**resident, **times(engines, rollout)}),
         Phase("log-probs", {**resident, **casts, "forward": forward}),
     ]
     if critic is not None:
@@ -290,23 +318,53 @@ def _plan_generate(resolved: Resolved, config: GenerateConfig) -> Plan:
     )
     phases: tuple[Phase, ...] = ()
     if shape is not None:
+        engines = copies_on_a_device(generation_replicas(section), device)
+        answers = min(section.batch_prompts, rows or section.batch_prompts) * section.samples_per_prompt
         rollout = rollout_bytes(
             shape,
-            answers=min(section.batch_prompts, rows or section.batch_prompts) * section.samples_per_prompt,
+            answers=math.ceil(answers / max(section.replicas, 1)),
             prompt_tokens=section.max_prompt_tokens,
             longest=section.max_prompt_tokens + section.max_response_tokens,
             dtype=config.model.dtype,
             limits=engine_limits(section.engine, section.options, where="generation.options"),
         )
-        phases = (Phase("rollout", {"engine parameters": frozen_bytes(shape, config.model.dtype), **rollout}),)
-    role = PlannedRole("rollout engine", device, section.engine, config.model.path, _parameters(shape))
+        engine = {"engine parameters": frozen_bytes(shape, config.model.dtype), **rollout}
+        phases = (Phase("rollout", times(engines, engine)),)
+    place = replica_place(generation_replicas(section), device)
+    role = PlannedRole("rollout engine", place, section.engine, config.model.path, _parameters(shape))
     return Plan(
         "generate", section.output, device, _plugins(resolved, config.model), (role,), arithmetic,
         _data(("prompts", section.prompts)), phases, device_memory(device), tuple(notes),
     )  # fmt: skip
 
 
-def planned_device(run: RunSection) -> str:
+def _plan_serve(resolved: Resolved, config: ServeConfig) -> Plan:
+    device, notes, section = planned_device(config.run), model_notes(config.model), config.serve
+    shape = known_shape(config.model.path, notes)
+    context = "unknown" if shape is None else f"{shape.context_length:,} tokens of prompt and answer"
+    arithmetic = (
+        ("context", context),
+        ("at once", f"up to {section.max_queue:,} answers in progress and waiting"),
+        ("clients", f"send the key in {section.api_key_env}" if section.api_key_env else "need no key"),
+        ("new weights", "from " + ", ".join(section.weights_folders) if section.weights_folders else "not accepted"),
+    )
+    # How much cache the engine takes depends on who asks what, so only the weights are certain.
+    weights = (
+        () if shape is None else (Phase("serving", {"engine parameters": frozen_bytes(shape, config.model.dtype)}),)
+    )
+    role = PlannedRole("rollout engine", device, section.engine, config.model.path, _parameters(shape))
+    return Plan(
+        "serve", f"http://{section.host}:{section.port}", device, _plugins(resolved, config.model), (role,), arithmetic,
+        (), weights, device_memory(device), tuple(notes),
+    )  # fmt: skip
+
+
+def times(copies: int, parts: Mapping[str, int]) -> dict[str, int]:
+    """The bytes of several engines; nothing when there is none."""
+    return {name: copies * number for name, number in parts.items()} if copies else {}
+
+
+def planned_device(run: ProcessSection) -> str:
     """What `run.device` will mean here, as far as can be told without torch."""
     if run.device != "auto":
         return run.device

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 from rlkit.algos.advantages.scaling import AdvantageScaling
 from rlkit.algos.objective import ValueObjective
+from rlkit.cluster.environment import set_environment_guards
+from rlkit.cluster.replicated_engine import ReplicatedEngine
 from rlkit.cluster.weight_sync import DirectWeightSync
 from rlkit.config.runs import PPOConfig
 from rlkit.data.order import EpochOrder
+from rlkit.data.rendering import Tools
 from rlkit.errors import CheckpointError
 from rlkit.pipelines.adapters import write_adapter
 from rlkit.pipelines.algorithms import build_estimator, check_algorithm, needs_of
@@ -27,15 +30,18 @@ from rlkit.pipelines.assembly import (
 )
 from rlkit.pipelines.batch_limits import check_enough_prompts, check_ppo_context
 from rlkit.pipelines.best_model import export_best, take_up_record, tell_best, validation_subject, write_best
+from rlkit.pipelines.conversations import build_collector, build_partners
 from rlkit.pipelines.moving_reference import build_reference_course
 from rlkit.pipelines.objectives import build_correction, build_policy_objective, build_reward_shaping
-from rlkit.pipelines.run_session import run_session, set_environment_guards
+from rlkit.pipelines.replica_settings import check_replicas, rollout_replicas
+from rlkit.pipelines.run_session import run_session
 from rlkit.pipelines.starting_point import already_finished, starting_point
 from rlkit.pipelines.work_meter import build_ppo_meter
 from rlkit.plugin import PluginKind
 from rlkit.plugin.loader import LoadedPlugin, build_plugin, load_plugin
 from rlkit.protocols import ActorBackend, Critic, MovingReference, PolicyActor, ReferenceModel, RolloutEngine
-from rlkit.rewards.scorer import Scorer, build_scorer
+from rlkit.rewards.scorer import ENVIRONMENT_PART, Scorer, build_scorer
+from rlkit.rollout.collector import Collector
 from rlkit.tracking.checkpoints import CheckpointStore
 from rlkit.tracking.run_folder import RunFolder
 from rlkit.trainers.agreement import AgreementWatch
@@ -64,11 +70,20 @@ def run_ppo(resolved: Resolved) -> Path:
         load_plugin(PluginKind.ADVANTAGE_ESTIMATOR, config.algorithm.advantage),
         load_plugin(PluginKind.POLICY_LOSS, config.algorithm.policy_loss),
     ]
-    scorer = build_scorer(config.reward)
+    scorer = build_scorer(config.reward, has_environment=bool(config.rollout.environment))
+    partners = build_partners(config.rollout)
     device = prepare_process(config.run)
     located = locate(config.model)
     check_ppo_context(config, located.context_length)
-    train, validation = load_data(config, located)
+    collector = build_collector(
+        config.rollout,
+        partners,
+        located.tokenizer,
+        max_prompt_tokens=config.data.max_prompt_tokens,
+        context_length=located.context_length,
+    )
+    tools = partners.toolbox.schemas if partners.toolbox is not None else ()
+    train, validation = load_data(config, located, tools)
     order = EpochOrder(len(train), seed=config.run.seed, shuffle=config.data.shuffle)
 
     folder = RunFolder.open("ppo", config.run.output, config.run.name_or("ppo"), resume=config.run.resume)
@@ -78,17 +93,18 @@ def run_ppo(resolved: Resolved) -> Path:
         return folder.model
 
     roles = build_roles(config, located, device)
-    engine = build_engine(config.rollout, config.model, config.run, located, device, name="rollout")
+    engine = build_rollout_engine(config, located, device)
     state = PPOState(kl_coefficient=config.algorithm.kl_in_reward)
     if start.checkpoint is not None:
         restore(start.checkpoint, roles, state, order)
     validator: Validator | None = None
     if validation is not None:
-        take_up_record(state.validation, validation_subject(config, validation), store, step=state.step)
-        validator = build_validator(config, located, scorer, validation, folder)
-    parts = assemble(
-        config, located, roles, engine, scorer, PromptStream(train, order, config.rollout.prompts_per_step), validator
-    )
+        subject, kept = validation_subject(config, validation), config.trainer.keep_best
+        take_up_record(state.validation, subject, store, step=state.step, best_is_kept=kept)
+        validator = build_validator(config, located, scorer, validation, folder, collector)
+    prompts = PromptStream(train, order, config.rollout.prompts_per_step)
+    parts = assemble(config, located, roles, engine, scorer, prompts, validator)
+    parts = replace(parts, collector=collector)
 
     def fill_checkpoint(target: Path) -> None:
         save(target, roles, state, order)
@@ -120,13 +136,27 @@ def run_ppo(resolved: Resolved) -> Path:
     return folder.model
 
 
-def load_data(config: PPOConfig, located: LocatedModel) -> tuple[PromptBatch, PromptBatch | None]:
-    """Training and validation prompts as token ids."""
-    train = load_prompt_batch(config.data, config.data.train, located, name="data")
+def build_rollout_engine(config: PPOConfig, located: LocatedModel, device: str) -> RolloutEngine:
+    """In this process, or as replicas, as `rollout.placement` says."""
+    replicas = rollout_replicas(config.rollout)
+    if replicas is None:
+        return build_engine(config.rollout, config.model, config.run, located, device, name="rollout")
+    check_replicas(replicas, config.run.device)
+    from rlkit.pipelines.replicas import build_replicated_engine
+
+    return build_replicated_engine(
+        replicas, config.cluster, config.model, config.run,
+        folder=located.folder, family=located.plugin.name, device=device,
+    )  # fmt: skip
+
+
+def load_data(config: PPOConfig, located: LocatedModel, tools: Tools = ()) -> tuple[PromptBatch, PromptBatch | None]:
+    """Training and validation prompts as token ids; the chat template shows them `tools`."""
+    train = load_prompt_batch(config.data, config.data.train, located, name="data", tools=tools)
     check_enough_prompts(config.rollout.prompts_per_step, len(train))
     if not config.data.validation:
         return train, None
-    return train, load_prompt_batch(config.data, config.data.validation, located, name="data")
+    return train, load_prompt_batch(config.data, config.data.validation, located, name="data", tools=tools)
 
 
 @dataclass(frozen=True)
@@ -153,8 +183,11 @@ def build_roles(config: PPOConfig, located: LocatedModel, device: str) -> Roles:
     backend: ActorBackend = build_plugin(
         PluginKind.ACTOR_BACKEND, config.actor.backend, config.actor.options, where="actor.options"
     )
-    steps = config.trainer.steps * config.algorithm.epochs * config.mini_batches
-    actor_role = model_role(config.model, located, config.run, device, config.actor, total_steps=steps)
+    in_one_iteration = config.algorithm.epochs * config.mini_batches
+    steps = config.trainer.steps * in_one_iteration
+    # While the critic warms up the actor takes no steps: its schedule ends with the run only if it does not count them.
+    warmup = config.critic.warmup_iterations * in_one_iteration if needs_of(config).critic else 0
+    actor_role = model_role(config.model, located, config.run, device, config.actor, total_steps=steps - warmup)
     actor: PolicyActor
     critic: Critic | None = None
     if config.critic.shared_trunk:
@@ -215,7 +248,8 @@ def assemble(
         advantages=AdvantageSettings(
             build_estimator(algorithm),
             algorithm.kl_estimator,
-            {function.label: weight for function, weight in zip(scorer.functions, scorer.weights, strict=True)},
+            part_weights(config, scorer),
+            compares_parts=needs_of(config).reward_parts,
             probability_squares=needs_of(config).probability_squares,
             scaling=AdvantageScaling(algorithm.normalise_advantages == "batch", algorithm.advantage_clip),
             mask_truncated=algorithm.mask_truncated,
@@ -226,12 +260,24 @@ def assemble(
         reward_shaping=build_reward_shaping(config.reward, limit=rollout.max_response_tokens),
         validator=validator,
         # The engine and the actor hold a copy of the weights each; what they can share on one device is the KV cache's room.
-        handover=("kv_cache",),
+        handover=() if rollout.placement == "standalone" else ("kv_cache",),
+        engine_metrics=engine.metrics if isinstance(engine, ReplicatedEngine) else dict,
     )
 
 
+def part_weights(config: PPOConfig, scorer: Scorer) -> dict[str, float]:
+    """The weight of each part that the score is the sum of."""
+    weights = {function.label: weight for function, weight in zip(scorer.functions, scorer.weights, strict=True)}
+    return {**weights, ENVIRONMENT_PART: 1.0} if config.rollout.environment else weights
+
+
 def build_validator(
-    config: PPOConfig, located: LocatedModel, scorer: Scorer, prompts: PromptBatch, folder: RunFolder
+    config: PPOConfig,
+    located: LocatedModel,
+    scorer: Scorer,
+    prompts: PromptBatch,
+    folder: RunFolder,
+    collector: Collector,
 ) -> Validator:
     section = config.validation
     sampling = SamplingParams(
@@ -243,7 +289,7 @@ def build_validator(
         seed=config.run.seed,
     )
     answers = folder.validation if config.trainer.save_rollouts else None
-    return Validator(prompts, sampling, located.tokenizer, scorer, answers)
+    return Validator(prompts, sampling, located.tokenizer, scorer, answers, collector)
 
 
 def loop_settings(config: PPOConfig) -> PPOSettings:

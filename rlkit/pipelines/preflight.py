@@ -43,6 +43,7 @@ REQUIRED: Mapping[str, tuple[Required, ...]] = {
         Required("model.path", "--model", "a model folder or Hub id"),
         Required("generation.prompts", "--data", "a file of prompts"),
     ),
+    "serve": (Required("model.path", "--model", "a model folder or Hub id"),),
     "eval": (Required("evaluation.completions", "COMPLETIONS", "a completions file"),),
 }
 
@@ -77,13 +78,15 @@ def selections(resolved: Resolved) -> Iterator[Selection]:
     if resolved.kind == "generate":
         section = config.generation
         yield Selection(PluginKind.ROLLOUT_ENGINE, section.engine, section.options, "generation.options")
+    if resolved.kind == "serve":
+        yield Selection(PluginKind.ROLLOUT_ENGINE, config.serve.engine, config.serve.options, "serve.options")
     if resolved.kind in ("ppo", "eval"):
         for name in config.reward.functions:
             options = config.reward.options.get(name, {})
             yield Selection(PluginKind.REWARD_FUNCTION, name, options, f"reward.options.{name}")
     if resolved.kind != "eval" and config.model.family != "auto":
         yield Selection(PluginKind.MODEL_FAMILY, config.model.family, {}, "model.family")
-    for name in config.run.hooks:
+    for name in () if resolved.kind == "serve" else config.run.hooks:
         yield Selection(PluginKind.HOOK, name, {}, "run.hooks")
 
 
@@ -98,6 +101,9 @@ def check_run(resolved: Resolved) -> None:
         lambda: check_context_length(resolved),
         lambda: check_algorithm_of(resolved),
         lambda: check_reference_of(resolved),
+        lambda: check_replicas_of(resolved),
+        lambda: check_conversation_of(resolved),
+        lambda: check_server_of(resolved),
     ]
     faults: list[RLKitError] = []
     for check in checks:
@@ -117,6 +123,8 @@ def check_required_values(resolved: Resolved) -> None:
     lines = []
     for required in REQUIRED[resolved.kind]:
         section, _, name = required.key.partition(".")
+        if required.key == "reward.functions" and resolved.config.rollout.environment:
+            continue  # the environment rewards
         if not getattr(getattr(resolved.config, section), name):
             file = f" in {resolved.file}" if resolved.file is not None else " in a project file"
             lines.append(f"{required.key} is missing: give {required.what} with {required.flag}, or set it{file}")
@@ -186,12 +194,41 @@ def check_algorithm_of(resolved: Resolved) -> None:
         check_algorithm(resolved.config)
 
 
+def check_replicas_of(resolved: Resolved) -> None:
+    """Raises `MissingRequirementError` for replicas without Ray, `ConfigError` for ones that the engine cannot be."""
+    from rlkit.pipelines.replica_settings import check_replicas, generation_replicas, rollout_replicas
+
+    settings = None
+    if resolved.kind == "ppo":
+        settings = rollout_replicas(resolved.config.rollout)
+    elif resolved.kind == "generate":
+        settings = generation_replicas(resolved.config.generation)
+    if settings is not None:
+        check_replicas(settings, resolved.config.run.device)
+
+
 def check_reference_of(resolved: Resolved) -> None:
     """Raises `ConfigError` for a reference that could not follow the actor."""
     from rlkit.pipelines.moving_reference import check_reference_path
 
     if resolved.kind == "ppo":
         check_reference_path(resolved.config)
+
+
+def check_conversation_of(resolved: Resolved) -> None:
+    """Raises `PluginNotFoundError` for tools or an environment in a file that does not exist."""
+    from rlkit.pipelines.conversations import check_references
+
+    if resolved.kind == "ppo":
+        check_references(resolved.config.rollout)
+
+
+def check_server_of(resolved: Resolved) -> None:
+    """Raises `ConfigError` for a key that is not there, `MissingRequirementError` without the server's packages."""
+    from rlkit.pipelines.server_settings import check_server
+
+    if resolved.kind == "serve":
+        check_server(resolved.config.serve)
 
 
 def check_context_length(resolved: Resolved) -> None:

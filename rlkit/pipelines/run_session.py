@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +17,6 @@ from rlkit.trainers.stop_signal import StopSignal, graceful_stop
 if TYPE_CHECKING:
     from rlkit.config.load import Resolved
 
-ENVIRONMENT_GUARDS = {"TOKENIZERS_PARALLELISM": "false"}
-"""Settings that libraries need to behave in a training process; the user's own value wins."""
-
 
 @dataclass(frozen=True)
 class RunSession:
@@ -30,11 +26,6 @@ class RunSession:
     folder: RunFolder
     hooks: HookRelay
     stop: StopSignal
-
-
-def set_environment_guards() -> None:
-    for name, value in ENVIRONMENT_GUARDS.items():
-        os.environ.setdefault(name, value)
 
 
 @contextmanager

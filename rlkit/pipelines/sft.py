@@ -7,13 +7,14 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlkit.cluster.environment import set_environment_guards
 from rlkit.config.runs import SFTConfig
 from rlkit.data.conversations import load_conversations
 from rlkit.data.order import EpochOrder
 from rlkit.data.supervised import encode_conversations
 from rlkit.pipelines.adapters import write_adapter
 from rlkit.pipelines.assembly import LocatedModel, fill_model, locate, model_role, prepare_process, write_model
-from rlkit.pipelines.run_session import run_session, set_environment_guards
+from rlkit.pipelines.run_session import run_session
 from rlkit.pipelines.starting_point import already_finished, starting_point
 from rlkit.pipelines.work_meter import build_sft_meter
 from rlkit.plugin import PluginKind

@@ -23,7 +23,8 @@ def build_ppo_meter(config: PPOConfig, folder: Path, device: str) -> WorkMeter:
     if needs_of(config).critic:
         critic = _critic_shape(config, folder)
     policy = _trained(read_matmul_shape(folder), config.actor.lora)
-    return _with_peak(WorkMeter(policy, reference, critic), config, device)
+    meter = WorkMeter(policy, reference, critic, trunk_is_shared=config.critic.shared_trunk)
+    return _with_peak(meter, config, device)
 
 
 def build_sft_meter(config: SFTConfig, folder: Path, device: str) -> WorkMeter:

@@ -161,12 +161,18 @@ def build_plugin(kind: PluginKind, name: str, options: Mapping[str, Any], *, whe
 def construct(plugin: LoadedPlugin, options: Mapping[str, Any], *, where: str) -> tuple[Any, Mapping[str, Any]]:
     """The callable that a plugin stands for, and the options that are left to be its keyword arguments.
 
-    With an options class it is `target(options)`, without one an instance of a class, or the target itself.
+    With an options class it is `target(options)`, without one an instance of a class, or the target itself. Raises
+    `BrokenPluginError` for a class that cannot be made without arguments.
     """
     if plugin.options_class is not None:
         return plugin.target(plugin.parse_options(options, where=where)), {}
     if inspect.isclass(plugin.target):
-        return plugin.target(), options
+        try:
+            return plugin.target(), options
+        except TypeError as error:
+            raise BrokenPluginError(
+                f"{plugin.kind.label} '{plugin.name}' cannot be made without arguments: {describe_error(error)}"
+            ) from error
     return plugin.target, options
 
 
@@ -195,7 +201,7 @@ def _is_importable(module: str) -> bool:
 def _declared(target: object, attribute: str, name: str) -> tuple[str, ...]:
     """A tuple of words that `target` has as an attribute, if it has it."""
     words = getattr(target, attribute, ())
-    if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+    if not isinstance(words, tuple | list) or not all(isinstance(word, str) for word in words):
         raise BrokenPluginError(f"'{name}': its {attribute} must be a tuple of words, got {words!r}")
     return tuple(words)
 

@@ -12,9 +12,11 @@ from rlkit.protocols.actor import (
 )
 from rlkit.protocols.actor_critic import ActorCritic
 from rlkit.protocols.critic import Critic
+from rlkit.protocols.environment import Environment, EnvironmentStep
 from rlkit.protocols.family import ModelFamily, ModelHead
 from rlkit.protocols.reward import RewardFunction
 from rlkit.protocols.rollout_engine import RolloutEngine
+from rlkit.protocols.serving_engine import EngineServer, ServingEngine
 from rlkit.protocols.supervised import SupervisedTrainee
 from rlkit.protocols.tokenizer import Tokenizer
 from rlkit.protocols.weight_sync import WeightSync
@@ -23,6 +25,9 @@ __all__ = [
     "ActorBackend",
     "ActorCritic",
     "Critic",
+    "EngineServer",
+    "Environment",
+    "EnvironmentStep",
     "LogProbs",
     "LoraSettings",
     "Metrics",
@@ -34,6 +39,7 @@ __all__ = [
     "ReferenceModel",
     "RewardFunction",
     "RolloutEngine",
+    "ServingEngine",
     "SupervisedTrainee",
     "Tokenizer",
     "WeightSync",

@@ -24,7 +24,7 @@ MAX_LEVELS = 12
 """Up to so many different rewards, each has a row of its own in the picture; more are put into bins."""
 
 ANSWER_COLUMNS = (
-    "row_id", "group_id", "data_source", "question", "reference", "response", "finish_reason", "score", "parts", "error",
+    "row_id", "group_id", "data_source", "question", "reference", "response", "conversation", "finish_reason", "score", "parts", "error",
 )  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def _answer(step: int, row: dict[str, Any], tokens: int | None) -> dict[str, Any
         "group": row.get("group_id"),
         "source": row.get("data_source") or "",
         "question": _shortened(row.get("question") or ""),
-        "answer": _shortened(row.get("response") or ""),
+        "answer": _shortened(_transcript(row.get("conversation")) or row.get("response") or ""),
         "reference": _shortened(_reference_text(row.get("reference"))),
         "score": _finite(row.get("score")),
         "parts": _parts(row.get("parts")),
@@ -145,6 +145,23 @@ def _answer(step: int, row: dict[str, Any], tokens: int | None) -> dict[str, Any
         "tokens": tokens,
         "error": row.get("error"),
     }
+
+
+def _transcript(encoded: str | None) -> str:
+    """All turns of a conversation, each below who speaks; empty for an answer of one turn."""
+    try:
+        messages = json.loads(encoded or "[]")
+        return "\n\n".join(f"[{message['role']}]\n{_spoken(message)}" for message in messages)
+    except (ValueError, TypeError, KeyError):
+        return ""
+
+
+def _spoken(message: dict[str, Any]) -> str:
+    content = message.get("content", "")
+    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    calls = [call["function"] for call in message.get("tool_calls", ())]
+    lines = [f"{call['name']}({json.dumps(call['arguments'], ensure_ascii=False)})" for call in calls]
+    return "\n".join(line for line in (text, *lines) if line)
 
 
 def _finite(value: float | None) -> float | None:

@@ -17,6 +17,7 @@ MEANINGS: Mapping[str, str] = {
     "prompt": "question",
     "question": "question",
     "messages": "messages",
+    "conversation": "conversation",
     "response": "response",
     "completion": "response",
     "reference": "reference",

@@ -23,6 +23,9 @@ LOGGER = logging.getLogger("rlkit")
 MAX_ABANDONED = 8
 """Threads of hanging calls that may be alive at once: a function that always hangs must not fill the machine with them."""
 
+ENVIRONMENT_PART = "environment"
+"""Name of the part of a score that an environment gave, over all turns of the conversation."""
+
 Verdict = Reward | Failure | NotApplicable
 
 
@@ -30,7 +33,8 @@ Verdict = Reward | Failure | NotApplicable
 class Scorer:
     """Several reward functions as one. The score is the weighted sum of their scores.
 
-    Parts are named `<function>` (its own score, before the weight) and `<function>/<part>`.
+    Parts are named `<function>` (its own score, before the weight) and `<function>/<part>`. What an environment gave
+    in a conversation is added with weight 1 as the part `environment`; then there may be no function at all.
     """
 
     functions: tuple[ResolvedFunction, ...]
@@ -48,7 +52,7 @@ class Scorer:
         if not samples:
             return []
         columns = [self._judge(function, samples) for function in self.functions]
-        return [self._combine(list(verdicts)) for verdicts in zip(*columns, strict=True)]
+        return [self._combine([column[row] for column in columns], sample) for row, sample in enumerate(samples)]
 
     def extract_answers(self, samples: Sequence[Sample]) -> list[str | None] | None:
         """What each response gives as its final answer, by the first function that can tell; None when none can."""
@@ -107,7 +111,7 @@ class Scorer:
                 "mend the function that hangs, or raise reward.timeout_s"
             )
 
-    def _combine(self, verdicts: Sequence[Verdict]) -> Reward:
+    def _combine(self, verdicts: Sequence[Verdict], sample: Sample) -> Reward:
         total = 0.0
         parts: dict[str, float] = {}
         errors: list[str] = []
@@ -120,14 +124,27 @@ class Scorer:
                 parts |= {f"{function.label}/{name}": value for name, value in verdict.parts.items()}
         if errors:
             return Reward(0.0, parts, "; ".join(errors))
+        turn_scores = () if sample.conversation is None else sample.conversation.turn_rewards
+        if turn_scores:
+            parts[ENVIRONMENT_PART] = sum(turn_scores)
+            total += parts[ENVIRONMENT_PART]
         if not math.isfinite(total):
             raise RewardError(f"the weighted sum of {parts} is {total}; choose smaller reward.weights")
-        return Reward(total, parts)
+        return Reward(total, parts, turn_scores=turn_scores)
 
 
-def build_scorer(section: RewardSection) -> Scorer:
-    """The scorer that a `[reward]` section describes. Raises `ConfigError`, `PluginError` or `RewardError` before anything is scored."""
+def build_scorer(section: RewardSection, *, has_environment: bool = False) -> Scorer:
+    """The scorer that a `[reward]` section describes. Raises `ConfigError`, `PluginError` or `RewardError` before anything is scored.
+
+    has_environment: the answers are conversations with one, whose rewards may be all that there is.
+    """
     options: dict[str, dict[str, Any]] = section.options
-    functions = resolve_functions(section.functions, options)
+    nothing_named = has_environment and not section.functions
+    functions = () if nothing_named else resolve_functions(section.functions, options)
+    if has_environment and any(function.label == ENVIRONMENT_PART for function in functions):
+        raise ConfigError(
+            f"a reward function is called {ENVIRONMENT_PART!r}, as is the part of the score that the environment gives; "
+            "rename the function"
+        )
     weights = section.weights or (1.0,) * len(functions)
     return Scorer(functions, weights, section.timeout_s, section.on_error)

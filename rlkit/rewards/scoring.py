@@ -16,17 +16,29 @@ class ScoresSamples(Protocol):
 
 
 def decode_responses(rollouts: Rollouts, tokenizer: Tokenizer) -> list[str]:
-    """The answers as text, special tokens left out."""
-    return tokenizer.batch_decode([row.tolist() for row in rollouts.response_ids.rows()], skip_special_tokens=True)
+    """The answers as text, special tokens left out; of a conversation the policy's last turn.
+
+    That is what a function which reads a final answer expects: a number in a tool's output is no answer.
+    """
+    rows = zip(rollouts.response_ids.rows(), rollouts.response_mask.rows(), strict=True)
+    return tokenizer.batch_decode(
+        [ids[_last_turn_start(mask.tolist()) :].tolist() for ids, mask in rows], skip_special_tokens=True
+    )
 
 
 def score_rollouts(rollouts: Rollouts, responses: Sequence[str], scorer: ScoresSamples) -> list[Reward]:
     """One verdict for each row."""
     lengths = rollouts.response_ids.lengths.tolist()
+    conversations = rollouts.conversations or [None] * len(rollouts)
     samples = [
-        Sample(prompt=prompt, response=response, finish_reason=reason, num_response_tokens=length)
-        for prompt, response, reason, length in zip(
-            rollouts.prompts, responses, rollouts.finish_reasons, lengths, strict=True
+        Sample(prompt, response, reason, length, conversation)
+        for prompt, response, reason, length, conversation in zip(
+            rollouts.prompts, responses, rollouts.finish_reasons, lengths, conversations, strict=True
         )
     ]
     return scorer.score(samples)
+
+
+def _last_turn_start(mask: Sequence[bool]) -> int:
+    """Where the last stretch of sampled tokens begins; a row ends with one."""
+    return next((index + 1 for index in range(len(mask) - 1, -1, -1) if not mask[index]), 0)

@@ -123,6 +123,7 @@ READERS: Mapping[str, Callable[[Sample], Any]] = {
     "sample": lambda sample: sample,
     "question": lambda sample: sample.prompt.question,
     "messages": lambda sample: [dict(message) for message in sample.prompt.messages],
+    "conversation": lambda sample: [dict(message) for message in sample.messages],
     "response": lambda sample: sample.response,
     "reference": lambda sample: sample.prompt.reference,
     "data_source": lambda sample: sample.prompt.data_source,
@@ -157,7 +158,7 @@ def _trl_prompt(sample: Sample) -> Any:
 def _trl_completion(sample: Sample) -> Any:
     if sample.prompt.text is not None:
         return sample.response
-    return [{"role": "assistant", "content": sample.response}]
+    return [dict(message) for message in sample.replies]
 
 
 def _trl_row(sample: Sample) -> dict[str, Any]:

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from rlkit.protocols import RolloutEngine
 from rlkit.types import PromptBatch, Rollouts, SamplingParams
+
+
+class Collector(Protocol):
+    """How prompts become rollouts: `collect_rollouts` in one turn, `ConversationCollector` in several."""
+
+    def __call__(self, engine: RolloutEngine, prompts: PromptBatch, sampling: SamplingParams) -> Rollouts:
+        """`sampling.samples` rows for each prompt, next to each other, in the order of `prompts`."""
+        ...
 
 
 def step_seed(seed: int, step: int) -> int:

@@ -53,6 +53,7 @@ class ContractCheck:
 
 def contract_checks(kind: PluginKind) -> tuple[ContractCheck, ...]:
     """The suite of a kind, in the order in which a person would want to see the first failure."""
-    modules = [importlib.import_module(f"rlkit.testing.contracts.{name}") for name in ("description", kind.value)]
+    names = ["description", kind.value, *(["serving"] if kind is PluginKind.ROLLOUT_ENGINE else [])]
+    modules = [importlib.import_module(f"rlkit.testing.contracts.{name}") for name in names]
     checks = [check for module in modules for check in module.CHECKS]
     return tuple(ContractCheck(check.__name__.replace("_", "-"), check) for check in checks)

@@ -18,6 +18,7 @@ AREAS = {
     "response": "Responses",
     "prompt": "Prompts",
     "rollout": "Rollouts, and the engine's probabilities against the trainer's",
+    "conversation": "Conversations of several turns, with tools or an environment",
     "actor": "Actor: means over the tokens of all mini-batches where nothing else is said",
     "critic": "Critic",
     "reference": "Reference",
@@ -34,10 +35,12 @@ AREAS = {
 
 _STAGES = "rollout|reward|log_probs|advantages|update_actor"
 ON_A_GPU = "on a GPU"
+WITH_REPLICAS = "with replicas"
 _CRITIC = "with a critic"
 _MOVING = "with a reference that moves"
 _REFERENCE = "with a reference"
 _BEFORE_THE_UPDATE = "without rollout_correction.bypass"
+_CONVERSATIONS = "with tools or an environment"
 _GROUPS = "with several answers to a prompt"
 
 _VALIDATION: tuple[tuple[str, str, str, Better, str], ...] = (
@@ -188,6 +191,29 @@ METRICS: tuple[MetricEntry, ...] = (
     MetricEntry("critic/grad_norm", "", "as the actor's", when=_CRITIC),
     MetricEntry("critic/skipped_steps", "steps", "as the actor's", "down", when=_CRITIC),
     MetricEntry("critic/lr", "", "as the actor's", when=_CRITIC),
+    MetricEntry("conversation/turns_<mean|max>", "", "turns of the policy in a conversation", when=_CONVERSATIONS),
+    MetricEntry(
+        "conversation/sampled_fraction",
+        "share",
+        "response tokens that the policy sampled; the others stand between turns",
+        when=_CONVERSATIONS,
+    ),
+    MetricEntry(
+        "conversation/turn_limit_fraction", "share", "ended by `rollout.max_turns`", "down", when=_CONVERSATIONS
+    ),
+    MetricEntry(
+        "conversation/token_limit_fraction",
+        "share",
+        "ended because no token was left for another turn",
+        "down",
+        when=_CONVERSATIONS,
+    ),
+    MetricEntry("conversation/tool_calls", "", "calls in a conversation, on average", when=_CONVERSATIONS),
+    MetricEntry("conversation/tool_errors", "", "calls that failed in the step", "down", when=_CONVERSATIONS),
+    MetricEntry("conversation/tool_error_fraction", "share", "calls that failed", "down", when=_CONVERSATIONS),
+    MetricEntry(
+        "conversation/cut_results", "", "results of tools that were too long and cut", "down", when=_CONVERSATIONS
+    ),
     MetricEntry("reference/updates", "", "times that the reference took over the actor's weights", when=_MOVING),
     MetricEntry("sft/loss", "nats", "cross-entropy per answer token", "down", ("sft",)),
     MetricEntry("sft/validation_loss", "nats", "the same on held-out rows", "down", ("sft",), "with `data.validation`"),
@@ -233,6 +259,16 @@ METRICS: tuple[MetricEntry, ...] = (
     MetricEntry("memory/process_bytes", "bytes", "of this process after the step", "down", TRAINING, "on Linux"),
     MetricEntry("memory/device_peak_bytes", "bytes", "of the device, peak so far", "down", TRAINING, ON_A_GPU),
     MetricEntry("memory/device_bytes", "bytes", "of the device after the step", "down", TRAINING, ON_A_GPU),
+    MetricEntry("rollout/replicas", "replicas", "alive", "up", ANSWERING, when=WITH_REPLICAS),
+    MetricEntry(
+        "rollout/replica_restarts",
+        "replicas",
+        "started anew since the beginning",
+        "down",
+        ANSWERING,
+        when=WITH_REPLICAS,
+    ),
+    MetricEntry("generate/failed", "prompts", "in the batch that could not be answered", "down", ("generate",)),
     MetricEntry("generate/prompts", "prompts", "in the batch", runs=("generate",)),
     MetricEntry("generate/answers_per_s", "answers/s", "while the engine answers", "up", ("generate",)),
 )

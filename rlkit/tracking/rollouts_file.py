@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlkit.types import Experience, Ragged, Reward
+from rlkit.types import Experience, Ragged, Reward, Rollouts
 
 
 def write_rollouts(
@@ -14,9 +14,9 @@ def write_rollouts(
 ) -> Path:
     """Write `folder/step_000001.parquet`, one row for each answer; an existing file of the step is replaced.
 
-    Columns: step, row_id, group_id, data_source, messages (JSON), question, reference (JSON), response, prompt_ids,
+    Columns: step, row_id, group_id, data_source, messages (JSON), question, reference (JSON), response, conversation (JSON), prompt_ids,
     response_ids, response_mask, loss_mask, rollout_log_probs, old_log_probs, ref_log_probs, advantages, returns,
-    old_values, finish_reason, policy_version, score, parts (JSON), error. Fields that the run lacks are null.
+    old_values, importance_weights, finish_reason, policy_version, score, parts (JSON), error. Fields that the run lacks are null.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -32,6 +32,7 @@ def write_rollouts(
         "question": pa.array([prompt.question for prompt in rollouts.prompts]),
         "reference": pa.array([json.dumps(prompt.reference, default=str) for prompt in rollouts.prompts]),
         "response": pa.array(list(responses), pa.string()),
+        "conversation": pa.array(_conversations(rollouts), pa.string()),
         "prompt_ids": _lists(rollouts.prompt_ids, pa.int32()),
         "response_ids": _lists(rollouts.response_ids, pa.int32()),
         "response_mask": _lists(rollouts.response_mask, pa.bool_()),
@@ -42,6 +43,7 @@ def write_rollouts(
         "advantages": _lists(experience.advantages, pa.float32()),
         "returns": _optional(experience.returns, rows),
         "old_values": _optional(experience.old_values, rows),
+        "importance_weights": _optional(experience.importance_weights, rows),
         "finish_reason": pa.array(list(rollouts.finish_reasons)),
         "policy_version": pa.array([rollouts.policy_version] * rows, pa.int64()),
         "score": pa.array([reward.score for reward in rewards], pa.float64()),
@@ -53,6 +55,13 @@ def write_rollouts(
     aside = folder / f".{path.name}"
     parquet.write_table(pa.table(columns), aside, compression="zstd")
     return aside.replace(path)
+
+
+def _conversations(rollouts: Rollouts) -> list[str | None]:
+    """The messages behind the prompt; None for answers of one turn."""
+    if rollouts.conversations is None:
+        return [None] * len(rollouts)
+    return [json.dumps(list(map(dict, row.replies)), default=str) for row in rollouts.conversations]
 
 
 def _lists(ragged: Ragged, kind: object) -> object:

@@ -13,7 +13,8 @@ from rlkit.algos.advantages.scaling import AdvantageScaling
 from rlkit.algos.kl import KLEstimator, compute_kl
 from rlkit.algos.masked import masked_mean, where_mask
 from rlkit.algos.objective import explained_variance
-from rlkit.algos.token_rewards import place_scores, subtract_kl
+from rlkit.algos.token_rewards import place_turn_scores, subtract_kl
+from rlkit.errors import TrainingError
 from rlkit.protocols import Critic, PolicyActor, ReferenceModel
 from rlkit.protocols.actor import LogProbs
 from rlkit.trainers.correction import RolloutCorrection, engine_log_probs
@@ -25,15 +26,21 @@ from rlkit.types import Experience, Ragged, Reward, Rollouts
 
 @dataclass(frozen=True)
 class AdvantageSettings:
-    """part_weights: weight of each reward function, by its part's name; probability_squares: the estimator reads them;
+    """part_weights: weight of each reward function, by its part's name; compares_parts: the estimator looks at each of these
+    instead of their sum; probability_squares: the estimator reads them;
     scaling: of what the estimator gives; mask_truncated: answers cut at the length limit leave the loss."""
 
     estimator: Estimator
     kl_estimator: KLEstimator
     part_weights: Mapping[str, float] = field(default_factory=dict)
+    compares_parts: bool = False
     probability_squares: bool = False
     scaling: AdvantageScaling = field(default_factory=AdvantageScaling)
     mask_truncated: bool = False
+
+    @property
+    def compared_parts(self) -> tuple[str, ...]:
+        return tuple(self.part_weights) if self.compares_parts else ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,12 +102,11 @@ def build_experience(
     """The experience, and metrics of what went into it.
 
     rewards, greedy_rewards: as shaped for learning, of the answers and of each prompt's greedy answer;
-    kl_coefficient: of the KL in the token rewards.
+    kl_coefficient: of the KL in the token rewards. Raises `TrainingError` when the estimator leaves a critic untaught.
     """
     mask = rollouts.response_mask.padded(False)
     old_log_probs = answers.old_log_probs.padded(0.0)
-    scores = torch.tensor([reward.score for reward in rewards], dtype=torch.float32)
-    token_rewards = place_scores(scores, mask)
+    token_rewards = _token_rewards(rewards, mask)
     metrics: dict[str, float] = {}
     if answers.ref_log_probs is not None:
         ref_log_probs = answers.ref_log_probs.padded(0.0)
@@ -133,6 +139,11 @@ def build_experience(
             probability_squares=squares,
         )
     )
+    if values is not None and returns is None:
+        raise TrainingError(
+            "the advantage estimator reads a critic and gives it no targets: nothing could teach it; "
+            "let it return the pair (advantages, returns)"
+        )
     advantages, scaled = settings.scaling(advantages, mask)
     metrics |= scaled
     if values is not None and returns is not None:
@@ -158,6 +169,12 @@ def build_experience(
         importance_weights=None if corrected.weights is None else Ragged.from_padded(corrected.weights, lengths),
     )
     return experience, metrics
+
+
+def _token_rewards(rewards: Sequence[Reward], mask: Tensor) -> Tensor:
+    """[B, R]; see `place_turn_scores`."""
+    scores = torch.tensor([reward.score for reward in rewards], dtype=torch.float32)
+    return place_turn_scores(scores, [reward.turn_scores for reward in rewards], mask)
 
 
 def _greedy_scores(rewards: Sequence[Reward] | None, group_ids: Tensor) -> Tensor | None:

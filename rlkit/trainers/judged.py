@@ -43,10 +43,14 @@ class Judged:
             found.setdefault(group, []).append(row)
         return list(found.values())
 
-    def is_informative(self, rows: Sequence[int]) -> bool:
-        """Whether the rewards of a prompt's answers differ: equal ones give every answer the advantage 0."""
-        scores = [self.rewards[row].score for row in rows]
-        return max(scores) > min(scores)
+    def is_informative(self, rows: Sequence[int], parts: Sequence[str] = ()) -> bool:
+        """Whether the rewards of a prompt's answers differ: equal ones give every answer the advantage 0.
+
+        parts: those that the estimator compares one by one instead of their sum.
+        """
+        rewards = [self.rewards[row] for row in rows]
+        scores = [[reward.parts.get(part, 0.0) for part in parts] if parts else [reward.score] for reward in rewards]
+        return any(found != scores[0] for found in scores)
 
 
 @dataclass
@@ -58,6 +62,7 @@ class Refill:
     """
 
     wanted: int
+    parts: tuple[str, ...] = ()  # see `Judged.is_informative`
 
     def __post_init__(self) -> None:
         self._rounds: list[Judged] = []
@@ -67,7 +72,7 @@ class Refill:
     def add(self, judged: Judged) -> None:
         """One round of answers."""
         for rows in judged.groups():
-            (self._informative if judged.is_informative(rows) else self._others).append((self.rounds, rows))
+            (self._informative if judged.is_informative(rows, self.parts) else self._others).append((self.rounds, rows))
         self._rounds.append(judged)
 
     @property

@@ -22,12 +22,16 @@ UPDATES = ("update_actor", "update_critic", "update")
 
 @dataclass(frozen=True)
 class WorkMeter:
-    """Notes on a step's clock what its stages work on. A model whose shape is None costs nothing; without `peak` there is no MFU."""
+    """Notes on a step's clock what its stages work on. A model whose shape is None costs nothing; without `peak` there is no MFU.
+
+    trunk_is_shared: `critic` is but a head on the policy, whose trunk has to run for it
+    """
 
     policy: MatmulShape | None = None
     reference: MatmulShape | None = None
     critic: MatmulShape | None = None
     peak: PeakFlops | None = None
+    trunk_is_shared: bool = False
 
     def note_rollout(self, clock: StageClock, rollouts: Rollouts) -> None:
         """Generation: response tokens. Every token but an answer's last one goes through the model once."""
@@ -44,7 +48,8 @@ class WorkMeter:
         """One forward pass of each model over prompts and responses; `asks_actor`: the policy is one of them."""
         lengths, predictions = _row_lengths(rollouts), rollouts.response_ids.num_tokens
         models = (self.policy if asks_actor else None, self.reference, self.critic)
-        flops = sum(
+        flops = 0.0 if asks_actor else self._shared_trunk_flops(lengths)
+        flops += sum(
             model.causal_forward_flops(lengths, predictions=predictions) for model in models if model is not None
         )
         clock.note_work("log_probs", tokens=sum(lengths), flops=flops)
@@ -56,7 +61,15 @@ class WorkMeter:
         flops = 0.0
         if model is not None:
             flops = model.causal_update_flops(lengths, predictions=rollouts.response_ids.num_tokens)
+        if role == "critic":
+            flops += self._shared_trunk_flops(lengths)
         clock.note_work(f"update_{role}", tokens=sum(lengths), flops=flops)
+
+    def _shared_trunk_flops(self, lengths: Sequence[int]) -> float:
+        """The trunk's forward pass where the values are all that is asked of it."""
+        if not self.trunk_is_shared or self.policy is None:
+            return 0.0
+        return self.policy.causal_forward_flops(lengths, predictions=0)
 
     def note_supervised_update(self, clock: StageClock, batch: SupervisedBatch) -> None:
         """One optimizer step of supervised fine-tuning over all tokens; predictions are asked of the loss tokens."""

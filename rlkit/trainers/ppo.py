@@ -5,7 +5,7 @@ Not here: how the parts are built (pipelines), the maths (algos), who listens (h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -16,10 +16,11 @@ from rlkit.errors import TrainingError
 from rlkit.protocols import Critic, PolicyActor, ReferenceModel, RolloutEngine, Tokenizer, WeightSync
 from rlkit.protocols.rollout_engine import EnginePart
 from rlkit.rewards.scoring import ScoresSamples, decode_responses, score_rollouts
-from rlkit.rollout.collector import asked_prompts, collect_rollouts, step_seed
+from rlkit.rollout.collector import Collector, asked_prompts, collect_rollouts, step_seed
 from rlkit.trainers.agreement import AgreementWatch
 from rlkit.trainers.average import Average
 from rlkit.trainers.clock import StageClock
+from rlkit.trainers.conversation_metrics import conversation_metrics
 from rlkit.trainers.correction import RolloutCorrection
 from rlkit.trainers.experience import AdvantageSettings, ask_models, build_experience
 from rlkit.trainers.judged import Judged, Refill
@@ -71,6 +72,7 @@ class PPOParts:
     policy_objective: PolicyObjective
     value_objective: ValueObjective
     advantages: AdvantageSettings
+    collector: Collector = collect_rollouts
     greedy_baseline: bool = False  # answer each prompt greedily too, for estimators that compare with that
     reward_shaping: RewardShaping = field(default_factory=RewardShaping)
     correction: RolloutCorrection = field(default_factory=RolloutCorrection)
@@ -81,6 +83,7 @@ class PPOParts:
     validator: Validator | None = None
     meter: WorkMeter = field(default_factory=WorkMeter)
     handover: tuple[EnginePart, ...] = ()  # what the engine gives up while the actor trains
+    engine_metrics: Callable[[], Mapping[str, float]] = dict  # what the engine says of itself, for every step
 
 
 class PPOTrainer:
@@ -120,7 +123,7 @@ class PPOTrainer:
         first = self.answer(self.parts.prompts.next_batch(), 0, clock)
         if self.settings.sampling_rounds == 1:
             return first, {}
-        refill = Refill(wanted=len(first.groups()))
+        refill = Refill(wanted=len(first.groups()), parts=self.parts.advantages.compared_parts)
         refill.add(first)
         while refill.missing and refill.rounds < self.settings.sampling_rounds:
             refill.add(self.answer(self.parts.prompts.next_batch(refill.missing), refill.rounds, clock))
@@ -131,7 +134,7 @@ class PPOTrainer:
         seed = step_seed(self.settings.seed, self.state.step)
         with clock.stage("rollout"):
             sampling = self.parts.sampling.with_seed(step_seed(seed, attempt) if attempt else seed)
-            rollouts = collect_rollouts(self.parts.engine, prompts, sampling)
+            rollouts = self.parts.collector(self.parts.engine, prompts, sampling)
         self.parts.meter.note_rollout(clock, rollouts)
         return self.judge(rollouts, clock)
 
@@ -141,7 +144,7 @@ class PPOTrainer:
             return None
         with clock.stage("rollout"):
             sampling = replace(self.parts.sampling, temperature=0.0, samples=1)
-            rollouts = collect_rollouts(self.parts.engine, asked_prompts(judged.rollouts), sampling)
+            rollouts = self.parts.collector(self.parts.engine, asked_prompts(judged.rollouts), sampling)
         self.parts.meter.note_rollout(clock, rollouts)
         return self.judge(rollouts, clock)
 
@@ -242,15 +245,17 @@ class PPOTrainer:
                 state.kl_coefficient, kl, target=settings.kl_target, horizon=settings.kl_horizon, answers=answers
             )
 
-    def mini_batches(self, experience: Experience) -> list[Experience]:
-        """All epochs' mini-batches, each epoch in an order of its own that depends on seed and step only."""
+    def mini_batches(self, experience: Experience) -> Iterator[Experience]:
+        """All epochs' mini-batches, each epoch in an order of its own that depends on seed and step only.
+
+        One at a time: together they are as many copies of the experience as there are epochs.
+        """
         size = self.settings.mini_batch_samples
-        batches: list[Experience] = []
         for epoch in range(self.settings.epochs):
             generator = torch.Generator().manual_seed(step_seed(self.settings.seed + epoch, self.state.step))
             order: list[int] = torch.randperm(len(experience), generator=generator).tolist()
-            batches += [experience.select(order[start : start + size]) for start in range(0, len(order), size)]
-        return batches
+            for start in range(0, len(order), size):
+                yield experience.select(order[start : start + size])
 
     def hand_over_weights(self, clock: StageClock | None = None) -> None:
         """The engine answers with the actor's present weights from here on."""
@@ -263,7 +268,9 @@ class PPOTrainer:
         return {
             **reward_metrics(judged.rewards),
             **group_metrics(judged),
-            **response_metrics(judged.rollouts, clock.seconds("rollout")),
+            **response_metrics(judged.rollouts, clock.stages()["rollout"]),
+            **self.parts.engine_metrics(),
+            **conversation_metrics(judged.rollouts),
             **metrics,
             **clock.metrics(),
             **self.parts.meter.metrics(clock, step_tokens=judged.rollouts.num_tokens),

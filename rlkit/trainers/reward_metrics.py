@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, pstdev
 
+from rlkit.trainers.clock import StageWork
 from rlkit.trainers.judged import Judged
 from rlkit.types import Reward, Rollouts
 
@@ -38,8 +39,11 @@ def group_metrics(judged: Judged) -> dict[str, float]:
     return {"reward/equal_group_fraction": equal / len(several)}
 
 
-def response_metrics(rollouts: Rollouts, rollout_seconds: float) -> dict[str, float]:
-    """`response/*` and `prompt/*` lengths in tokens, how answers ended, `rollout/*` size and speed."""
+def response_metrics(rollouts: Rollouts, answering: StageWork) -> dict[str, float]:
+    """`response/*` and `prompt/*` lengths in tokens, how answers ended, `rollout/*` size and speed.
+
+    answering: response tokens and seconds of all that the engine answered for the step, greedy and replaced answers too.
+    """
     lengths = rollouts.response_ids.lengths.double()
     prompt_lengths = rollouts.prompt_ids.lengths.double()
     reasons = Counter(rollouts.finish_reasons)
@@ -53,6 +57,6 @@ def response_metrics(rollouts: Rollouts, rollout_seconds: float) -> dict[str, fl
         "prompt/length_mean": float(prompt_lengths.mean()),
         "prompt/length_max": float(prompt_lengths.max()),
         "rollout/tokens": float(rollouts.num_tokens),
-        "rollout/tokens_per_s": float(lengths.sum()) / max(rollout_seconds, 1e-9),
+        "rollout/tokens_per_s": answering.tokens / max(answering.seconds, 1e-9),
         "rollout/policy_version": float(rollouts.policy_version),
     }

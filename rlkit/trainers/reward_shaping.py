@@ -105,4 +105,7 @@ def _scores(rewards: Sequence[Reward]) -> Tensor:
 
 
 def _with_scores(rewards: Sequence[Reward], scores: Tensor) -> tuple[Reward, ...]:
-    return tuple(replace(reward, score=score) for reward, score in zip(rewards, scores.tolist(), strict=True))
+    # A shaped score is one of the whole answer: it is no sum over turns any more.
+    return tuple(
+        replace(reward, score=score, turn_scores=()) for reward, score in zip(rewards, scores.tolist(), strict=True)
+    )

@@ -17,7 +17,7 @@ from rlkit.generation.answers import completion_rows
 from rlkit.generation.completions_file import write_rows
 from rlkit.protocols import RolloutEngine, Tokenizer
 from rlkit.rewards.scoring import decode_responses
-from rlkit.rollout.collector import collect_rollouts
+from rlkit.rollout.collector import Collector, collect_rollouts
 from rlkit.types import PromptBatch, SamplingParams
 
 
@@ -30,10 +30,11 @@ class Validator:
     tokenizer: Tokenizer
     scorer: JudgesAnswers
     folder: Path | None = None
+    collector: Collector = collect_rollouts
 
     def run(self, engine: RolloutEngine, step: int) -> dict[str, float]:
         """The metrics of `validation_metrics`, of the engine's present weights after `step` steps."""
-        rollouts = collect_rollouts(engine, self.prompts, self.sampling)
+        rollouts = self.collector(engine, self.prompts, self.sampling)
         texts = decode_responses(rollouts, self.tokenizer)
         rows = completion_rows(rollouts, texts, samples=self.sampling.samples, model=f"step {step}")
         if self.folder is not None:

@@ -3,6 +3,8 @@
 Importing this package imports no torch; the tensors inside are torch tensors.
 """
 
+from rlkit.types.completion import CompletionChunk, CompletionRequest, TopLogProbs
+from rlkit.types.conversation import Conversation, ConversationEnd
 from rlkit.types.experience import Experience
 from rlkit.types.prompts import Prompt, PromptBatch
 from rlkit.types.ragged import Ragged
@@ -12,6 +14,10 @@ from rlkit.types.sampling import SamplingParams
 from rlkit.types.supervised import SupervisedBatch
 
 __all__ = [
+    "CompletionChunk",
+    "CompletionRequest",
+    "Conversation",
+    "ConversationEnd",
     "Experience",
     "FinishReason",
     "Prompt",
@@ -22,4 +28,5 @@ __all__ = [
     "Sample",
     "SamplingParams",
     "SupervisedBatch",
+    "TopLogProbs",
 ]

@@ -40,17 +40,28 @@ class Prompt:
 
 @dataclass(frozen=True, eq=False)
 class PromptBatch:
-    """Prompts with their token ids, aligned by position."""
+    """Prompts with their token ids, aligned by position.
+
+    conversations names the conversation that each prompt goes on with, or is empty. Replicas of an engine keep one that
+    shares a name on one replica, where its beginning may still be in the cache; answers do not depend on it.
+    """
 
     prompts: tuple[Prompt, ...]
     token_ids: tuple[tuple[int, ...], ...]
+    conversations: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.prompts) != len(self.token_ids):
             raise ValueError(f"{len(self.prompts)} prompts, but token ids for {len(self.token_ids)}")
+        if self.conversations and len(self.prompts) != len(self.conversations):
+            raise ValueError(f"{len(self.prompts)} prompts, but conversations for {len(self.conversations)}")
 
     def __len__(self) -> int:
         return len(self.prompts)
 
     def select(self, rows: Sequence[int]) -> PromptBatch:
-        return PromptBatch(tuple(self.prompts[r] for r in rows), tuple(self.token_ids[r] for r in rows))
+        return PromptBatch(
+            tuple(self.prompts[r] for r in rows),
+            tuple(self.token_ids[r] for r in rows),
+            tuple(self.conversations[r] for r in rows) if self.conversations else (),
+        )

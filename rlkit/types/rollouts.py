@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from rlkit.types.conversation import Conversation
 from rlkit.types.prompts import Prompt
 from rlkit.types.ragged import Ragged
 
@@ -29,6 +30,7 @@ class Rollouts:
     finish_reasons    B of FinishReason
     policy_version    version of the weights that answered (optimizer updates pushed so far)
     prompts           B prompts, row-aligned (rows of a group repeat theirs)
+    conversations     what was said, row-aligned, when the rows are conversations of several turns; else None
     """
 
     prompt_ids: Ragged
@@ -39,6 +41,7 @@ class Rollouts:
     finish_reasons: tuple[FinishReason, ...]
     policy_version: int
     prompts: tuple[Prompt, ...]
+    conversations: tuple[Conversation, ...] | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.response_ids)
@@ -48,6 +51,7 @@ class Rollouts:
             "group_ids": self.group_ids.shape[0],
             "finish_reasons": len(self.finish_reasons),
             "prompts": len(self.prompts),
+            "conversations": rows if self.conversations is None else len(self.conversations),
         }
         for name, size in sizes.items():
             if size != rows:
@@ -75,13 +79,15 @@ class Rollouts:
             finish_reasons=tuple(self.finish_reasons[r] for r in index.tolist()),
             policy_version=self.policy_version,
             prompts=tuple(self.prompts[r] for r in index.tolist()),
+            conversations=None if self.conversations is None else tuple(self.conversations[r] for r in index.tolist()),
         )
 
     @staticmethod
     def join(parts: Sequence[Rollouts]) -> Rollouts:
         """The rows of all `parts` (at least one), with group_ids counted anew from 0 in the order of appearance.
 
-        Raises `ValueError` when they come from different weights, or when only some have rollout log-probs.
+        Raises `ValueError` when they come from different weights, or when only some have rollout log-probs or
+        conversations.
         """
         import torch
 
@@ -91,6 +97,9 @@ class Rollouts:
         with_log_probs = [part.rollout_log_probs for part in parts if part.rollout_log_probs is not None]
         if with_log_probs and len(with_log_probs) < len(parts):
             raise ValueError("only some of the rollouts have rollout log-probs")
+        conversations = [part.conversations for part in parts if part.conversations is not None]
+        if conversations and len(conversations) < len(parts):
+            raise ValueError("only some of the rollouts are conversations")
         numbers: dict[tuple[int, int], int] = {}
         for index, part in enumerate(parts):
             for group in part.group_ids.tolist():
@@ -105,4 +114,5 @@ class Rollouts:
             finish_reasons=tuple(reason for part in parts for reason in part.finish_reasons),
             policy_version=parts[0].policy_version,
             prompts=tuple(prompt for part in parts for prompt in part.prompts),
+            conversations=tuple(row for rows in conversations for row in rows) if conversations else None,
         )

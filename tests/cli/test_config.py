@@ -69,7 +69,7 @@ def test_the_kind_is_told_by_the_sections(tmp_path, text, kind):
 def test_a_file_that_fits_two_kinds_asks_which(tmp_path):
     file = tmp_path / "project.toml"
     file.write_text("[run]\nseed = 1\n")
-    with pytest.raises(ConfigError, match=r"may be for sft or ppo or generate or eval; say which with --kind"):
+    with pytest.raises(ConfigError, match=r"may be for sft or ppo or generate or serve or eval; say which with --kind"):
         run("show", str(file))
     assert json.loads(run("show", str(file), "--kind", "sft", "--json"))["kind"] == "sft"
 

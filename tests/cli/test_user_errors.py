@@ -99,7 +99,7 @@ AT_CONFIG_TIME = [
     (("train", "pppo"), 2, "pppo"),
     (("config", "explain", "actor.lrr"), 2, "did you mean actor.lr?"),
     (("config", "show", "none.toml"), 2, "none.toml"),
-    (("config", "schema", "pp"), 2, "kinds: sft, ppo, generate, eval"),
+    (("config", "schema", "pp"), 2, "kinds: sft, ppo, generate, serve, eval"),
     (("plugins", "show", "gsm9k"), 3, "Did you mean 'gsm8k'?"),
     (("plugins", "list", "--kind", "engine"), 2, "kinds: model_family, rollout_engine"),
     (("init", "x", "--template", "quickstrat"), 2, "Did you mean 'quickstart'?"),

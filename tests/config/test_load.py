@@ -176,3 +176,10 @@ def test_a_horizon_that_nothing_divides_by_is_refused():
     load_config(
         "ppo", assignments=["algorithm.horizon=8", "algorithm.loss_aggregation=seq_mean_token_sum_norm"], environ={}
     )
+
+
+@pytest.mark.parametrize("kind", ["sft", "ppo"])
+def test_training_in_float16_is_refused(kind):
+    with pytest.raises(ConfigError, match=r'model.dtype = "float16" loses small gradients; train in "bfloat16"'):
+        load_config(kind, assignments=["model.dtype=float16"], environ={})
+    assert load_config("generate", assignments=["model.dtype=float16"], environ={}).config.model.dtype == "float16"

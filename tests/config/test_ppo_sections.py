@@ -84,3 +84,33 @@ class TestSharedTrunk:
 
     def test_a_loss_weight_without_a_shared_trunk_is_refused(self):
         assert "critic.shared_trunk = true only" in refusal("critic.loss_weight=0.5")
+
+
+@pytest.mark.parametrize(
+    ("assignments", "line"),
+    [
+        (["rollout.tools=['add']"], "rollout.tools = 'add': write file.py:name or package.module:name"),
+        (["rollout.environment=maze"], "rollout.environment = 'maze': write file.py:name"),
+        (["rollout.max_turns=3"], "rollout.max_turns = 3 has a meaning with tools or environment only"),
+        (
+            ["rollout.environment=a.py:B", "rollout.max_tool_tokens=3"],
+            "rollout.max_tool_tokens = 3 has a meaning with tools",
+        ),
+        (
+            ["rollout.environment_options={size = 3}"],
+            "rollout.environment_options = {'size': 3} has a meaning with environment",
+        ),
+        (["rollout.tools=['a.py:b']", "rollout.max_turn_tokens=256"], "rollout.max_turn_tokens = 256 leaves no room"),
+    ],
+)
+def test_conversation_keys_that_would_not_be_read_are_refused(assignments, line):
+    with pytest.raises(ConfigError) as caught:
+        load_config("ppo", assignments=assignments, environ={})
+    assert line in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_tools_and_environments_are_looked_for_beside_the_project_file(tmp_path):
+    (tmp_path / "game.py").write_text("")
+    (tmp_path / "ppo.toml").write_text('[rollout]\ntools = "game.py:add"\nenvironment = "game.py:Game"\n')
+    rollout = load_config("ppo", tmp_path / "ppo.toml", environ={}).config.rollout
+    assert (rollout.tools, rollout.environment) == ((f"{tmp_path}/game.py:add",), f"{tmp_path}/game.py:Game")

@@ -12,7 +12,9 @@ from rlkit.errors import ConfigError, DataError
 from rlkit.evaluation.completions import ANSWERS_AT_ONCE, load_completions, score_completions
 from rlkit.evaluation.evaluate import EvaluationResult, as_json_values, evaluate_files
 from rlkit.evaluation.statistics import IntervalSettings, wilson_interval
+from rlkit.generation.completions_file import CompletionRow, append_rows
 from rlkit.rewards.scorer import Scorer
+from rlkit.types import Prompt
 
 Write = Callable[..., str]
 
@@ -146,3 +148,17 @@ def test_the_result_is_plain_json_with_every_rows_scores(
     assert content["files"][0]["sources"][0]["pass_at"]["2"]["mean"] == 1.0
     assert content["comparisons"][0]["test"]["difference"] == 0.25
     assert content["comparisons"][0]["verdict"] == "not significant"
+
+
+def test_prompts_that_were_not_answered_are_left_out_and_said(
+    evaluate: Callable[..., EvaluationResult], write_completions: Write
+) -> None:
+    path = write_completions("a.jsonl", {0: ["1"], 2: ["0"]})
+    append_rows(Path(path), [CompletionRow(Prompt(5, text="q5"), (), "m", error="too long")])
+    result = evaluate(path)
+    assert [row.prompt.row_id for row in result.files[0].scored.rows] == [0, 2]
+    assert any("1 prompt was not answered and left out" in warning for warning in result.warnings)
+    nothing = write_completions("b.jsonl", {})
+    append_rows(Path(nothing), [CompletionRow(Prompt(5, text="q5"), (), "m", error="too long")])
+    with pytest.raises(DataError, match="has no answers; row_id 5: too long"):
+        evaluate(nothing)

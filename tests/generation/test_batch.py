@@ -6,21 +6,28 @@ from pathlib import Path
 
 import pytest
 
-from rlkit.errors import ConfigError
-from rlkit.generation.batch import BatchGeneration, answered_rows, remaining_batches
+from rlkit.errors import ConfigError, ModelError, RolloutError
+from rlkit.generation.batch import BatchGeneration, Progress, answered_rows, drop_failed_rows, remaining_batches
 from rlkit.generation.completions_file import read_rows
 from rlkit.plugin.hooks import HookRelay
 from rlkit.plugin.hookspecs import RunInfo
+from rlkit.rollout.answered import InProcessAnswers
 from rlkit.testing.fakes import END, RIGHT, FakeEngine, FakeTokenizer, fake_prompts
 from rlkit.trainers.stop_signal import StopSignal
 from rlkit.types import Prompt, PromptBatch, Rollouts, SamplingParams
 
 
 def generation(
-    output: Path, *, engine: FakeEngine | None = None, samples: int = 1, log_probs: bool = False
+    output: Path,
+    *,
+    engine: FakeEngine | None = None,
+    samples: int = 1,
+    log_probs: bool = False,
+    keep_going: bool = False,
 ) -> BatchGeneration:
     sampling = SamplingParams(max_tokens=4, temperature=0.0, samples=samples)
-    return BatchGeneration(engine or FakeEngine(log_odds=2.0), FakeTokenizer(), sampling, output, "m", log_probs)
+    answers = InProcessAnswers(engine or FakeEngine(log_odds=2.0))
+    return BatchGeneration(answers, FakeTokenizer(), sampling, output, "m", log_probs, keep_going)
 
 
 def answer(
@@ -30,10 +37,11 @@ def answer(
     size: int,
     maker: BatchGeneration | None = None,
     stop: StopSignal | None = None,
-) -> None:
-    batches = remaining_batches(prompts, answered_rows(output, prompts), size)
+) -> Progress:
+    before = answered_rows(output, prompts)
+    batches = remaining_batches(prompts, before.answered | before.failed, size)
     run = RunInfo(kind="generate", name="x", folder=output.parent, config={}, total_steps=len(batches), first_step=0)
-    (maker or generation(output)).run(
+    return (maker or generation(output)).run(
         batches, run=run, hooks=HookRelay.for_run((), skip=("jsonl", "console")), stop=stop or StopSignal()
     )
 
@@ -87,7 +95,7 @@ def test_a_file_cut_anywhere_is_completed_to_the_same_bytes(cut: int, tmp_path: 
 def test_a_complete_file_leaves_nothing_to_do(tmp_path: Path) -> None:
     output = tmp_path / "answers.jsonl"
     answer(output, fake_prompts(3), size=2)
-    assert remaining_batches(fake_prompts(3), answered_rows(output, fake_prompts(3)), 2) == []
+    assert remaining_batches(fake_prompts(3), answered_rows(output, fake_prompts(3)).answered, 2) == []
 
 
 def test_a_request_to_stop_is_heard_between_batches(tmp_path: Path) -> None:
@@ -118,3 +126,67 @@ def test_a_longer_list_of_prompts_is_a_continuation(tmp_path: Path) -> None:
     answer(output, fake_prompts(2), size=2)
     answer(output, fake_prompts(4), size=2)
     assert [row.prompt.row_id for row in read_rows(output)] == [0, 1, 2, 3]
+
+
+class Refuses(FakeEngine):
+    """Cannot answer the rows of `bad`, nor any batch that holds one."""
+
+    bad: frozenset[int] = frozenset()
+
+    def generate(self, prompts: PromptBatch, sampling: SamplingParams) -> Rollouts:
+        for prompt in prompts.prompts:
+            if prompt.row_id in self.bad:
+                raise ModelError(f"row {prompt.row_id} is\ntoo long")
+        return super().generate(prompts, sampling)
+
+
+def refusing(*rows: int) -> Refuses:
+    engine = Refuses(log_odds=2.0)
+    engine.bad = frozenset(rows)
+    return engine
+
+
+def test_a_failing_row_is_recorded_and_counted_and_the_others_are_answered(tmp_path: Path) -> None:
+    output = tmp_path / "answers.jsonl"
+    maker = generation(output, engine=refusing(2, 7), keep_going=True)
+    assert answer(output, fake_prompts(10), size=4, maker=maker) == Progress(answered=8, failed=2)
+    rows = list(read_rows(output))
+    assert [row.prompt.row_id for row in rows] == list(range(10))
+    assert {row.prompt.row_id: row.error for row in rows if row.error} == {
+        2: "row 2 is too long", 7: "row 7 is too long",
+    }  # fmt: skip
+    assert all(bool(row.completions) != bool(row.error) for row in rows)
+
+
+def test_a_failing_row_ends_the_run_when_that_is_asked_for(tmp_path: Path) -> None:
+    output = tmp_path / "answers.jsonl"
+    with pytest.raises(ModelError, match="row 7"):
+        answer(output, fake_prompts(10), size=4, maker=generation(output, engine=refusing(7)))
+    assert [row.prompt.row_id for row in read_rows(output)] == [0, 1, 2, 3]
+
+
+def test_a_failed_row_is_passed_over_until_it_is_asked_for_again(tmp_path: Path) -> None:
+    output = tmp_path / "answers.jsonl"
+    answer(output, fake_prompts(6), size=3, maker=generation(output, engine=refusing(1), keep_going=True))
+    assert answer(output, fake_prompts(6), size=3) == Progress()
+    drop_failed_rows(output)
+    assert answer(output, fake_prompts(6), size=3) == Progress(answered=1)
+    rows = {row.prompt.row_id: row for row in read_rows(output)}
+    assert sorted(rows) == list(range(6))
+    assert not any(row.error for row in rows.values())
+
+
+def test_when_nothing_can_be_answered_it_is_not_the_prompts_that_are_wrong(tmp_path: Path) -> None:
+    output = tmp_path / "answers.jsonl"
+    maker = generation(output, engine=refusing(*range(6)), keep_going=True)
+    with pytest.raises(
+        RolloutError, match="none of the 3 prompts of a batch could be answered; row 0: row 0 is too long"
+    ):
+        answer(output, fake_prompts(6), size=3, maker=maker)
+    assert not output.exists()
+
+
+def test_a_whole_batch_of_bad_rows_after_good_ones_is_recorded(tmp_path: Path) -> None:
+    output = tmp_path / "answers.jsonl"
+    maker = generation(output, engine=refusing(3, 4, 5), keep_going=True)
+    assert answer(output, fake_prompts(6), size=3, maker=maker) == Progress(answered=3, failed=3)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rlkit.errors import DataError
 from rlkit.generation.completions_file import Completion, CompletionRow, append_rows, read_rows, repair_tail
-from rlkit.types import Prompt
+from rlkit.types import Conversation, Prompt
 
 
 def row(row_id: int, *texts: str) -> CompletionRow:
@@ -123,3 +123,35 @@ def test_no_text_and_no_cut_makes_the_repaired_file_unreadable(
     path.write_bytes(data[: -(cut % len(data)) or None])
     repair_tail(path)
     assert [r.prompt.row_id for r in read_rows(path)] in ([], [0], [0, 1])
+
+
+def test_a_conversation_survives_and_reaches_the_reward(tmp_path: Path) -> None:
+    said = Conversation(
+        opening=({"role": "user", "content": "2+2?"},),
+        replies=({"role": "assistant", "content": "hm"}, {"role": "user", "content": "go on"}),
+        end="turns",
+        turn_rewards=(0.5,),
+        tool_calls=2,
+        tool_errors=1,
+    )
+    path = tmp_path / "c.jsonl"
+    written = CompletionRow(Prompt(0, text="2+2?"), (Completion("hm", "length", 9, conversation=said),))
+    append_rows(path, [written])
+    assert list(read_rows(path)) == [written]
+    assert next(read_rows(path)).samples[0].conversation == said
+
+
+def test_a_conversation_with_an_unknown_end_is_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    completion = {"text": "hm", "conversation": {"opening": [], "replies": [], "end": "tired"}}
+    path.write_text(json.dumps({"row_id": 0, "prompt": "q", "completions": [completion]}) + "\n")
+    with pytest.raises(DataError, match="end is 'tired', not one of answer, done"):
+        list(read_rows(path))
+
+
+def test_an_error_stands_where_the_answers_would(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    written = CompletionRow(Prompt(3, text="q"), (), "m", error="too long")
+    append_rows(path, [written, row(4, "x")])
+    assert list(read_rows(path)) == [written, row(4, "x")]
+    assert "error" not in json.loads(path.read_text().splitlines()[1])

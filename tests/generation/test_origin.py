@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rlkit.errors import ConfigError
-from rlkit.generation.origin import check_origin, origin_path, weights_fingerprint
+from rlkit.generation.origin import check_origin, only_writer, origin_path, weights_fingerprint
 
 ORIGIN = {"model.path": "a", "generation.stop": ("x",), "run.seed": 0}
 
@@ -55,3 +55,16 @@ def test_other_sizes_and_names_have_another_fingerprint(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(bytes(size))
         fingerprints.add(weights_fingerprint(tmp_path))
     assert len(fingerprints) == 3
+
+
+def test_two_runs_never_write_one_file(tmp_path: Path) -> None:
+    output = tmp_path / "answers.jsonl"
+    check_origin(output, ORIGIN)
+    with (
+        only_writer(output),
+        pytest.raises(ConfigError, match="another `rlkit generate` is writing"),
+        only_writer(output),
+    ):
+        pass
+    with only_writer(output):
+        pass

@@ -82,6 +82,8 @@ def test_every_run_event_is_documented(event):
 @pytest.mark.parametrize("plugin", installed_plugins(), ids=lambda plugin: f"{plugin.kind.value}-{plugin.name}")
 def test_every_plugin_and_each_of_its_options_is_described(plugin):
     description = describe_plugin(plugin)
+    if description.missing == ("vllm",):
+        pytest.skip("vLLM is not installed here, so the plugin's options cannot be read")
     assert not description.problem
     assert description.summary
     assert all(len(option.doc) > 10 for option in description.options)

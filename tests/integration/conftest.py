@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from rlkit.config.load import load_config
 from rlkit.models.create import create_model
+from rlkit.models.tokenizer_making import make_tokenizer
 from rlkit.pipelines.scaffold import choose_template, create_project
 from rlkit.pipelines.sft import run_sft
 
@@ -80,4 +84,78 @@ def half_right(tmp_path_factory: pytest.TempPathFactory) -> Path:
     create_model(folder / "models" / "start", family="qwen3", size="tiny", tokenizer="char", alphabet=ALPHABET)
     output = f"run.output={folder / 'runs'}"
     run_sft(load_config("sft", folder / "sft.toml", assignments=["sft.epochs=80", output], environ={}))
+    return folder
+
+
+@dataclass
+class ServeProcess:
+    """`rlkit serve` in a process of its own, once it is ready."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+    def metric(self, name: str) -> float:
+        """The value of one line of /metrics; 0 while it has none."""
+        lines = httpx.get(f"{self.url}/metrics").text.splitlines()
+        return next((float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == name), 0.0)
+
+    def end(self) -> str:
+        """Wait for its end; what it wrote to standard error."""
+        assert self.process.stderr is not None
+        self.process.wait(timeout=30)
+        return self.process.stderr.read()
+
+
+@pytest.fixture(scope="module")
+def start_server() -> Iterator[Callable[..., ServeProcess]]:
+    """Function: start `rlkit serve <arguments>` on a free port; every server is gone after the module."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(folder: Path, *arguments: str, **environment: str) -> ServeProcess:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rlkit", "serve", "--port", "0", "--device", "cpu", "--json", *arguments],
+            cwd=folder,
+            env={**command_environment(), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        assert process.stdout is not None and process.stderr is not None
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        return ServeProcess(process, json.loads(line)["url"])
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+TEMPLATE_WITH_TOOLS = """\
+{%- for tool in tools or [] -%}{{- 'tool ' + tool.function.name + '\\n' -}}{%- endfor -%}
+{%- for message in messages -%}{{- message.role + ':' + message.content + '\\n' -}}{%- endfor -%}
+{%- if add_generation_prompt -%}{{- 'assistant:' -}}{%- endif -%}
+"""
+
+
+@pytest.fixture(scope="session")
+def byte_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two sets of random weights of one model, `first` and `second`: single bytes, a template with tools."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    folder = tmp_path_factory.mktemp("byte-models")
+    tokenizer = make_tokenizer("byte", context_length=512)
+    tokenizer.chat_template = TEMPLATE_WITH_TOOLS
+    config = Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, max_position_embeddings=512, tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None, initializer_range=0.3,
+    )  # fmt: skip
+    for seed, name in enumerate(("first", "second")):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            Qwen3ForCausalLM(config).save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
     return folder

@@ -48,6 +48,33 @@ def wishful(inputs):
 wishful.needs = ("oracle",)
 
 A_NUMBER = 3
+
+def unteachable(log_probs, old_log_probs, advantages, mask):
+    return -(advantages * log_probs).detach()
+
+def too_few(log_probs, old_log_probs, advantages):
+    return -advantages * log_probs
+
+def demanding(log_probs, old_log_probs, advantages, mask, strength):
+    return -strength * advantages * log_probs
+
+def vague(inputs):
+    return inputs.token_rewards
+vague.needs = 3
+
+class Made:
+    def __init__(self, strength):
+        self.strength = strength
+
+    def __call__(self, log_probs, old_log_probs, advantages, mask):
+        return -self.strength * advantages * log_probs
+
+class Choosing:
+    def select(self, log_probs, old_log_probs, advantages, mask):
+        return mask
+
+    def __call__(self, log_probs, old_log_probs, advantages, mask, selected=None, strength=1.0):
+        return -strength * advantages * log_probs
 """
 
 
@@ -154,6 +181,59 @@ def test_faults_in_a_file_are_told_by_name(mine):
         build_estimator(AlgorithmSection(advantage=mine("A_NUMBER")))
 
 
+@pytest.mark.parametrize(
+    ("settings", "error", "text"),
+    [
+        (("algorithm.policy_loss={too_few}",), BrokenPluginError, "cannot be called with 4 arguments, as rlkit does"),
+        (("algorithm.policy_loss={demanding}",), ConfigError, "algorithm.policy_loss_options.strength is missing"),
+        (("algorithm.policy_loss={Made}",), BrokenPluginError, "cannot be made without arguments: TypeError"),
+        (("algorithm.advantage={vague}",), BrokenPluginError, "its needs must be a tuple of words, got 3"),
+        (
+            ("algorithm.policy_loss={Choosing}", "algorithm.policy_loss_options.strength=3"),
+            ConfigError,
+            "algorithm.policy_loss_options.strength cannot reach",
+        ),
+        (
+            ("algorithm.policy_loss={Choosing}", "algorithm.policy_loss_options.selected=3"),
+            ConfigError,
+            "algorithm.policy_loss_options.selected cannot reach",
+        ),
+    ],
+)
+def test_what_could_not_be_called_is_refused_before_the_run(mine, settings, error, text):
+    names = {name: mine(name) for name in ("too_few", "demanding", "Made", "vague", "Choosing")}
+    with pytest.raises(error) as caught:
+        check_algorithm(ppo(*(setting.format(**names) for setting in settings)))
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_can_be_called_is_not_refused(mine):
+    check_algorithm(ppo(f"algorithm.policy_loss={mine('Choosing')}"))
+    check_algorithm(ppo(f"algorithm.policy_loss={mine('demanding')}", "algorithm.policy_loss_options.strength=2"))
+
+
+def test_losses_without_a_gradient_are_told_by_name(mine):
+    ones = torch.ones(1, 2)
+    loss = build_policy_loss(AlgorithmSection(policy_loss=mine("unteachable")))
+    with pytest.raises(TrainingError, match="unteachable' gave losses without a gradient; make them of log_probs"):
+        loss(torch.zeros(1, 2, requires_grad=True), ones, ones, ones.bool())
+
+
+def test_a_warm_up_that_leaves_the_actor_nothing_is_refused():
+    with pytest.raises(ConfigError, match=r"critic.warmup_iterations = 4 leaves the actor none of the 4 iterations"):
+        check_algorithm(ppo("critic.warmup_iterations=4", "trainer.steps=4"))
+    check_algorithm(ppo("critic.warmup_iterations=3", "trainer.steps=4"))
+    check_algorithm(ppo("critic.warmup_iterations=4", "trainer.steps=4", "algorithm.advantage=grpo"))
+
+
+def test_a_kl_horizon_that_could_turn_the_penalty_into_a_reward_is_refused():
+    settings = ("algorithm.kl_in_reward=0.1", "algorithm.kl_target=5", "rollout.prompts_per_step=16")  # 64 answers
+    with pytest.raises(ConfigError, match=r"algorithm.kl_horizon = 12 is so short that the 64 answers"):
+        check_algorithm(ppo(*settings, "algorithm.kl_horizon=12"))
+    check_algorithm(ppo(*settings, "algorithm.kl_horizon=13"))
+
+
 @pytest.mark.parametrize("name", plugin_names(PluginKind.ADVANTAGE_ESTIMATOR))
 def test_estimators_that_compare_answers_refuse_a_single_one(name):
     config = ppo(f"algorithm.advantage={name}", "rollout.samples_per_prompt=1")
@@ -226,3 +306,20 @@ def test_weights_are_not_counted_twice(mine):
         with pytest.raises(ConfigError, match="importance_weights would count it twice; drop them, or set"):
             check_algorithm(ppo(*weighted, f"algorithm.policy_loss={loss}"))
     check_algorithm(ppo(*weighted, f"algorithm.policy_loss={mine('Plain')}"))
+
+
+@pytest.mark.parametrize("name", plugin_names(PluginKind.ADVANTAGE_ESTIMATOR))
+def test_dynamic_sampling_is_for_estimators_that_compare_answers(name):
+    """The others learn from prompts with equal rewards too: to replace them would reweight the data silently."""
+    config = ppo(f"algorithm.advantage={name}", "algorithm.sampling_rounds=3")
+    if "groups" in load_spec(PluginKind.ADVANTAGE_ESTIMATOR, name).needs:
+        check_algorithm(config)
+    else:
+        with pytest.raises(ConfigError, match=f"sampling_rounds = 3 .* algorithm.advantage = {name} does learn"):
+            check_algorithm(config)
+
+
+def test_an_aggregation_that_does_not_exist_is_told(mine, tmp_path):
+    (tmp_path / "odd.py").write_text("def odd(n, o, a, mask):\n    return -a * n\nodd.aggregations = ('token_men',)\n")
+    with pytest.raises(ConfigError, match="goes with the aggregation token_men, which does not exist"):
+        check_algorithm(ppo(f"algorithm.policy_loss={tmp_path / 'odd.py'}:odd"))

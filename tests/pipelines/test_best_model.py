@@ -57,29 +57,34 @@ def damage(store: CheckpointStore, step: int) -> None:
 
 class TestTakingUp:
     def test_a_whole_best_checkpoint_stays_the_best(self, record, store):
-        take_up_record(record, "subject", store, step=6)
+        take_up_record(record, "subject", store, step=6, best_is_kept=True)
         assert record.best_step == 4
 
     def test_a_damaged_best_is_passed_over_with_a_message(self, record, store, caplog):
         damage(store, 4)
-        take_up_record(record, "subject", store, step=6)
+        take_up_record(record, "subject", store, step=6, best_is_kept=True)
         assert record.best_step == 6
         assert "step_000004 lacks model/config.json; the best step is chosen without it" in caplog.text
 
     def test_the_last_validation_replaces_it_only_where_its_step_is_saved(self, record, store):
         damage(store, 4)
         record.last = score(5, 0.5)
-        take_up_record(record, "subject", store, step=6)
+        take_up_record(record, "subject", store, step=6, best_is_kept=True)
         assert record.best is None
 
+    def test_a_best_that_is_not_kept_stays_what_it_is(self, record, store, caplog):
+        damage(store, 4)
+        take_up_record(record, "subject", store, step=6, best_is_kept=False)
+        assert (record.best_step, caplog.text) == (4, "")
+
     def test_scores_of_another_validation_are_not_compared(self, record, store, caplog):
-        take_up_record(record, "another", store, step=6)
+        take_up_record(record, "another", store, step=6, best_is_kept=True)
         assert record == ValidationRecord("another")
         assert "the validation differs" in caplog.text
 
     def test_a_new_run_notes_its_subject_without_a_word(self, store, caplog):
         fresh = ValidationRecord()
-        take_up_record(fresh, "subject", store, step=0)
+        take_up_record(fresh, "subject", store, step=0, best_is_kept=True)
         assert (fresh.subject, caplog.text) == ("subject", "")
 
 
@@ -96,6 +101,10 @@ class TestSubject:
         assert validation_subject(self.config(**sections), fake_prompts(2)) != validation_subject(
             self.config(), fake_prompts(2)
         )
+
+    def test_it_changes_with_the_longest_answer_wherever_that_is_set(self):
+        settings = ({}, {"rollout": {"max_response_tokens": 9}}, {"validation": {"max_response_tokens": 8}})
+        assert len({validation_subject(self.config(**sections), fake_prompts(2)) for sections in settings}) == 3
 
     def test_it_changes_with_the_prompts_and_their_references(self):
         prompts = fake_prompts(2)

@@ -140,3 +140,36 @@ def test_an_output_that_cannot_be_written_is_refused(generate: Generate, tmp_pat
     (tmp_path / "taken").mkdir()
     with pytest.raises(ConfigError, match="it is a folder; choose another --output"):
         generate(output="taken")
+
+
+ENGINE = """\
+from collections import Counter
+from rlkit.testing.simulated_replicas import Faults, RowEngine
+
+class Picky(RowEngine):
+    def __init__(self, model):
+        super().__init__(Faults(refuses=Counter({3: 99})))
+"""
+
+
+def test_a_row_that_cannot_be_answered_is_recorded_or_ends_the_run(
+    generate: Generate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "picky.py").write_text(ENGINE)
+    engine = f"{tmp_path / 'picky.py'}:Picky"
+    rows = rows_of(generate(engine=engine))
+    assert [row.prompt.row_id for row in rows] == list(range(len(QUESTIONS)))
+    assert {row.prompt.row_id: row.error for row in rows if row.error} == {3: "row 3 is too long"}
+    assert "8 of 9 prompts answered, 1 failed (--retry-failed tries them again)" in capsys.readouterr().err
+    generate(engine=engine)
+    assert "is complete: 8 of 9 prompts answered, 1 failed" in capsys.readouterr().err
+    with pytest.raises(RLKitError, match="row 3 is too long"):
+        generate(engine=engine, output="other.jsonl", on_error="stop")
+
+
+def test_a_file_that_is_being_written_is_left_to_its_writer(generate: Generate) -> None:
+    from rlkit.generation.origin import only_writer
+
+    output = generate(limit=2)
+    with only_writer(output), pytest.raises(ConfigError, match="another `rlkit generate` is writing"):
+        generate()

@@ -120,6 +120,9 @@ def test_what_changes_the_arithmetic_is_said(project):
     assert arithmetic["optimizer steps"].startswith("at most ")
     greedy = dict(plan(project, "ppo", "algorithm.advantage=remax").arithmetic)
     assert greedy["samples"].endswith("and one greedy answer to each prompt")
+    talking = dict(plan(project, "ppo", "rollout.tools=['a.py:add']", "rollout.environment=b.py:Game").arithmetic)
+    assert talking["conversations"] == "up to 8 turns with a.py:add, b.py:Game"
+    assert "conversations" not in arithmetic
 
 
 def test_roles_are_exactly_those_that_the_algorithm_asks_for(project):
@@ -243,3 +246,25 @@ class TestRelatedModels:
         moving = plan(project, "ppo", *lora, "reference.ema_decay=0.9")
         assert "reference parameters" in moving.phases[0].parts
         assert "reference parameters" not in plan(project, "ppo", *lora).phases[0].parts
+
+
+def test_replicas_that_share_the_memory_are_counted_each(project):
+    def rollout(*assignments):
+        return plan(project, "ppo", *assignments)
+
+    one, two = rollout(), rollout("rollout.placement=colocated", "rollout.replicas=2")
+    roles = {role.role: role.place for role in two.roles}
+    assert (roles["actor"], roles["rollout engine"]) == ("cpu", "2 replicas on cpu")
+    before, after = one.phases[0].parts, two.phases[0].parts
+    assert after["engine parameters"] == 2 * before["engine parameters"]
+    assert after["weights in shared memory"] == 2 * before["engine parameters"]
+    assert before["kv cache"] <= after["kv cache"] < 2 * before["kv cache"]
+    apart = rollout("rollout.placement=standalone", "rollout.replicas=2", "run.device=cuda:0")
+    assert "engine parameters" not in apart.phases[0].parts
+    assert "kv cache" not in apart.phases[0].parts
+
+
+def test_replicas_of_a_generation_share_its_batch(project):
+    one, two = (plan(project, "generate", f"generation.replicas={count}") for count in (0, 2))
+    assert two.roles[0].place == "2 replicas on cpu"
+    assert two.phases[0].parts["engine parameters"] == 2 * one.phases[0].parts["engine parameters"]

@@ -14,6 +14,7 @@ from rlkit.errors import CheckpointError
 from rlkit.models.registry import find_family
 from rlkit.pipelines import ppo
 from rlkit.pipelines.ppo import Roles, build_roles, restore, save
+from rlkit.protocols.actor import OptimizerSettings
 from rlkit.testing.fake_actor_critic import FakeActorCritic
 from rlkit.testing.fakes import FakeActor, FakeCritic, FakeMovingReference
 from rlkit.testing.tiny_model import tiny_model
@@ -27,16 +28,19 @@ class Backend:
 
     def __init__(self) -> None:
         self.built: list[str] = []
+        self.optimizers: dict[str, OptimizerSettings] = {}
         self.base = FakeActor()
 
     def build_actor(self, role: Any) -> FakeActor:
         self.built.append("actor")
+        self.optimizers["actor"] = role.optimizer
         actor = FakeActor()
         actor.base_policy = lambda: self.base if role.lora else None  # type: ignore[method-assign, assignment, return-value]
         return actor
 
     def build_critic(self, role: Any) -> FakeCritic:
         self.built.append("critic")
+        self.optimizers["critic"] = role.optimizer
         return FakeCritic()
 
     def build_actor_critic(self, role: Any, *, head_lr: float) -> FakeActorCritic:
@@ -73,6 +77,21 @@ def test_a_critic_of_its_own_is_built_beside_the_actor(build):
     assert backend.built == ["actor", "critic"]
     assert list(roles.with_state()) == ["actor", "critic"]
     assert (roles.reference, roles.reference_course) == (None, None)
+
+
+@pytest.mark.parametrize(("advantage", "actor_steps"), [("gae", 3 * 4), ("grpo", 5 * 4)])
+def test_the_schedules_end_with_the_run_though_the_critic_warms_up_alone(build, advantage, actor_steps):
+    _, backend = build(
+        "trainer.steps=5",
+        "critic.warmup_iterations=2",
+        "algorithm.epochs=2",
+        "rollout.prompts_per_step=4",
+        "algorithm.mini_batch_samples=8",
+        f"algorithm.advantage={advantage}",
+    )
+    assert backend.optimizers["actor"].total_steps == actor_steps
+    if advantage == "gae":
+        assert backend.optimizers["critic"].total_steps == 5 * 4
 
 
 def test_a_shared_trunk_is_actor_and_critic_and_saved_once(build):

@@ -173,3 +173,21 @@ def test_a_reference_of_another_architecture_that_shall_follow_the_actor_is_refu
     assert faults("ppo", *settings) == []
     (line,) = faults("ppo", *settings, "reference.ema_decay=0.9")
     assert line.startswith("reference.path = 'other' cannot take over the weights of 'model'")
+
+
+def test_an_environment_may_stand_for_the_reward_and_its_file_must_exist(project):
+    model_and_data = GOOD[:2]
+    assert faults("ppo", *model_and_data, "rollout.environment=reward.py:Game") == []
+    lines = faults("ppo", *GOOD, "rollout.environment=game.py:Game", "rollout.tools=['tools.py:add']")
+    assert lines == [
+        "rollout.tools: file tools.py of 'tools.py:add' does not exist",
+        "rollout.environment: file game.py of 'game.py:Game' does not exist",
+    ]
+
+
+def test_replicas_that_the_engine_cannot_be_are_refused(project):
+    keys = ("rollout.placement=standalone", "rollout.devices_per_replica=2")
+    (line,) = faults("ppo", *GOOD, *keys)
+    assert line.startswith("rollout.devices_per_replica = 2, but rollout engine 'hf' computes on one device")
+    assert faults("ppo", *GOOD, "rollout.placement=standalone", "rollout.replicas=2") == []
+    assert "cluster.address" in faults("generate", "cluster.address=ray://head")[0]

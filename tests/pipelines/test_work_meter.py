@@ -30,6 +30,7 @@ def test_adapters_leave_the_weights_frozen_and_a_shared_trunk_adds_a_head(tmp_pa
     settings = ("algorithm.advantage=gae", "critic.shared_trunk=true", "actor.lora.rank=2")
     meter = build_ppo_meter(config("ppo", tmp_path, *settings), tiny_model(), "cpu")
     assert meter.policy.weights_are_frozen
+    assert meter.trunk_is_shared
     assert (meter.critic.layer_weights, meter.critic.head_weights) == (0, 32)
     sft = build_sft_meter(config("sft", tmp_path, "sft.lora.rank=2"), tiny_model(), "cpu")
     assert sft.policy.weights_are_frozen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,3 +109,20 @@ def test_bins_are_round_few_and_hold_everything(low: float, high: float) -> None
 def test_without_rollouts_there_is_nothing(make_run: MakeRun) -> None:
     files = files_of(make_run())
     assert (read_answers(files), read_distribution(files)) == ([], None)
+
+
+def test_of_a_conversation_every_turn_is_shown(make_run: MakeRun) -> None:
+    call = {"id": "call00000", "type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    replies = [
+        {"role": "assistant", "content": "I add.", "tool_calls": [call]},
+        {"role": "tool", "content": "3"},
+        {"role": "assistant", "content": "It is 3."},
+    ]
+    row = {"response": "It is 3.", "conversation": json.dumps(replies)}
+    answer = read_answers(files_of(make_run(answers={1: [row]})))[0]["answer"]
+    assert answer == '[assistant]\nI add.\nadd({"a": 1})\n\n[tool]\n3\n\n[assistant]\nIt is 3.'
+
+
+def test_a_conversation_that_cannot_be_read_leaves_the_response(make_run: MakeRun) -> None:
+    row = {"response": "It is 3.", "conversation": '[{"content": 3}]'}
+    assert read_answers(files_of(make_run(answers={1: [row]})))[0]["answer"] == "It is 3."

@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 import pytest
 
+from rlkit.config.reward_sections import RewardSection
 from rlkit.errors import ConfigError, RewardError
 from rlkit.rewards.adapt import adapt_function
 from rlkit.rewards.resolve import ResolvedFunction
-from rlkit.rewards.scorer import MAX_ABANDONED, Scorer
-from rlkit.types import Prompt, Reward, Sample
+from rlkit.rewards.scorer import MAX_ABANDONED, Scorer, build_scorer
+from rlkit.types import Conversation, Prompt, Reward, Sample
 
 SAMPLES = [Sample(Prompt(10 + i, text="q", reference=str(i), data_source="sums"), response=str(i)) for i in range(3)]
 
@@ -179,3 +180,59 @@ def test_closing_and_extraction_reach_the_functions_that_offer_them() -> None:
         assert scorer.extract_answers(SAMPLES) == ["0", "1", "2"]
     assert judge.closed
     assert make_scorer(same).extract_answers(SAMPLES) is None
+
+
+TALK = Conversation(
+    opening=({"role": "user", "content": "q"},),
+    replies=(
+        {"role": "assistant", "content": "a"},
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": "1"},
+    ),
+    end="done",
+    turn_rewards=(0.25, -1.0),
+)
+TALKED = Sample(SAMPLES[1].prompt, "1", conversation=TALK)
+
+
+def test_an_environments_rewards_are_added_as_a_part_and_kept_by_turn() -> None:
+    rewards = make_scorer(same, weights=(2.0,)).score([TALKED, SAMPLES[1]])
+    assert rewards[0] == Reward(1.25, {"same": 1.0, "environment": -0.75}, turn_scores=(0.25, -1.0))
+    assert rewards[1] == Reward(2.0, {"same": 1.0})
+
+
+def test_an_environment_may_be_all_that_rewards() -> None:
+    scorer = build_scorer(RewardSection(), has_environment=True)
+    assert scorer.score([TALKED]) == [Reward(-0.75, {"environment": -0.75}, turn_scores=(0.25, -1.0))]
+    with pytest.raises(ConfigError, match=r"reward\.functions is empty"):
+        build_scorer(RewardSection())
+
+
+def test_no_function_may_be_called_like_the_environments_part(tmp_path) -> None:
+    (tmp_path / "reward.py").write_text("def environment(response): return 1\n")
+    section = RewardSection(functions=(f"{tmp_path}/reward.py:environment",))
+    with pytest.raises(ConfigError, match=r"'environment'.*rename the function"):
+        build_scorer(section, has_environment=True)
+    build_scorer(section)
+
+
+def test_functions_are_given_the_whole_conversation_under_its_names() -> None:
+    given: dict[str, Any] = {}
+
+    def asks(response: str, messages: list[Any], conversation: list[Any]) -> float:
+        given.update(response=response, messages=messages, conversation=conversation)
+        return 0.0
+
+    def trl(prompts: list[Any], completions: list[Any]) -> list[float]:
+        given["completions"] = completions[0]
+        return [0.0]
+
+    sample = Sample(Prompt(0, messages=TALK.opening), "1", conversation=TALK)
+    make_scorer(asks, trl).score([sample])
+    assert (given["response"], given["messages"]) == ("1", [{"role": "user", "content": "q"}])
+    assert given["conversation"] == [{"role": "user", "content": "q"}, *TALK.replies]
+    assert given["completions"] == list(TALK.replies)
+
+
+def test_an_answer_of_one_turn_is_a_conversation_too() -> None:
+    assert SAMPLES[1].messages == ({"role": "user", "content": "q"}, {"role": "assistant", "content": "1"})

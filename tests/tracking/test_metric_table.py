@@ -16,6 +16,7 @@ UNITS = {
     "tokens",
     "tokens/s",
     "answers",
+    "replicas",
     "answers/s",
     "prompts",
     "steps",

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from pyarrow import parquet
 
 from rlkit.tracking.rollouts_file import write_rollouts
-from rlkit.types import Experience, Prompt, Ragged, Reward, Rollouts
+from rlkit.types import Conversation, Experience, Prompt, Ragged, Reward, Rollouts
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_one_row_for_each_answer_with_everything_that_the_update_needs(tmp_path,
 
 def test_what_the_run_lacks_is_null(tmp_path, experience):
     rows = parquet.read_table(write_rollouts(tmp_path, 1, experience, ["2", "four"], REWARDS)).to_pylist()
-    for name in ("rollout_log_probs", "ref_log_probs", "returns", "old_values"):
+    for name in ("rollout_log_probs", "ref_log_probs", "returns", "old_values", "importance_weights"):
         assert [row[name] for row in rows] == [None, None]
 
 
@@ -69,6 +70,7 @@ def test_files_with_and_without_optional_fields_have_one_schema(tmp_path, experi
         loss_mask=experience.loss_mask,
         returns=experience.advantages,
         old_values=experience.advantages,
+        importance_weights=experience.advantages,
         ref_log_probs=experience.old_log_probs,
     )
     without = parquet.read_schema(write_rollouts(tmp_path, 1, experience, ["2", "four"], REWARDS))
@@ -102,3 +104,16 @@ def test_an_empty_answer_is_an_empty_list(tmp_path, experience):
     rows = parquet.read_table(path).to_pylist()
     assert [row["response_ids"] for row in rows] == [[], []]
     assert [row["rollout_log_probs"] for row in rows] == [[], []]
+
+
+def test_a_conversations_turns_are_there_and_null_for_answers_of_one_turn(tmp_path, experience):
+    said = Conversation((), ({"role": "assistant", "content": "2"},), "answer")
+    talked = replace(experience, rollouts=replace(experience.rollouts, conversations=(said, said)))
+    texts = [
+        [
+            row["conversation"]
+            for row in parquet.read_table(write_rollouts(tmp_path, 1, each, ["2", "4"], REWARDS)).to_pylist()
+        ]
+        for each in (experience, talked)
+    ]
+    assert texts == [[None, None], ['[{"role": "assistant", "content": "2"}]'] * 2]

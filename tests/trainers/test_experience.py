@@ -55,6 +55,11 @@ def test_the_kl_from_the_reference_is_taken_from_the_reward():
     assert metrics["reward/kl_penalty"] == pytest.approx(float(0.1 * (old - ref).sum(dim=1).mean()), rel=1e-5)
 
 
+def test_a_critic_without_targets_is_told():
+    with pytest.raises(TrainingError, match="reads a critic and gives it no targets"):
+        build("grpo")
+
+
 def test_grpo_needs_no_critic_and_sums_to_zero_in_each_group():
     experience, _ = build("grpo", critic=False)
     assert experience.returns is None

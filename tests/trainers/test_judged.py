@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -22,6 +24,19 @@ def judged(*groups: list[float], first_row: int = 0) -> Judged:
 def test_a_group_is_informative_when_its_rewards_differ():
     answers = judged([1.0, 1.0], [0.0, 1.0], [0.0, 0.0])
     assert [answers.is_informative(rows) for rows in answers.groups()] == [False, True, False]
+
+
+def test_an_estimator_of_the_parts_is_taught_by_answers_with_equal_sums():
+    answers = judged([1.0, 1.0])
+    parts = [{"right": 1.0, "short": 0.0, "right/detail": 1.0}, {"right": 0.0, "short": 1.0, "right/detail": 1.0}]
+    answers = replace(answers, rewards=tuple(Reward(1.0, part) for part in parts))
+    (rows,) = answers.groups()
+    assert not answers.is_informative(rows)
+    assert answers.is_informative(rows, ("right", "short"))
+    assert not answers.is_informative(rows, ("right/detail",))
+    kept = Refill(wanted=1, parts=("right", "short"))
+    kept.add(answers)
+    assert kept.missing == 0
 
 
 def test_selecting_keeps_rows_texts_and_verdicts_together():

@@ -53,6 +53,18 @@ def test_log_probs_cost_a_forward_pass_of_every_model_that_is_asked():
         assert work(clock, "log_probs") == (8, expected)
 
 
+def test_a_head_on_the_policys_trunk_costs_the_trunk_where_nothing_else_runs_it():
+    head = MatmulShape(layer_weights=0, head_weights=4, attention_width=0)
+    meter, trunk = WorkMeter(POLICY, None, head, trunk_is_shared=True), 2 * 100 * 8 + 4 * 8 * (15 + 6)
+    for asks_actor, expected in ((True, trunk + 2 * (20 + 4) * 5), (False, trunk + 2 * 4 * 5)):
+        clock = StageClock()
+        meter.note_log_probs(clock, rollouts(), asks_actor=asks_actor)
+        assert work(clock, "log_probs") == (8, expected)
+    warming_up = StageClock()
+    meter.note_update(warming_up, "critic", rollouts())
+    assert work(warming_up, "update_critic") == (8, trunk + 3 * 2 * 4 * 5)
+
+
 def test_updates_cost_three_passes_and_epochs_add_up():
     clock, meter = StageClock(), WorkMeter(POLICY, None, CRITIC)
     for _ in range(2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from statistics import fmean, pstdev, stdev
 
 import pytest
@@ -143,3 +144,11 @@ def test_a_resumed_run_divides_by_the_same_spread_to_the_bit(build_loop):
     assert second.actor.parameter.item() == straight.actor.parameter.item()
     running = [loop.recorder.metrics[4]["reward/running_std"] for loop in (straight, second)]
     assert running[0] == running[1]
+
+
+def test_a_shaped_score_belongs_to_the_whole_answer():
+    answers = judged()
+    rewards = tuple(replace(reward, turn_scores=(1.0,)) for reward in answers.rewards)
+    given = replace(answers, rewards=rewards)
+    assert RewardShaping()(given, None, Moments()).rewards[0].turn_scores == (1.0,)
+    assert RewardShaping(clip=(-1.0, 1.0))(given, None, Moments()).rewards[0].turn_scores == ()

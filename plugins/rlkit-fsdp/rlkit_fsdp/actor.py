@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import torch
 from torch import Tensor
 
@@ -17,6 +15,7 @@ from rlkit_fsdp.micro_batches import split_by_tokens
 from rlkit_fsdp.modules import PackedCausalLM
 from rlkit_fsdp.packed_rows import PackedRows, pack_rollouts, row_lengths
 from rlkit_fsdp.roles import TrainedModel, build_module
+from rlkit_fsdp.totals import MetricTotals
 
 
 def _compute_log_probs(
@@ -74,7 +73,7 @@ class FSDPActor(TrainedModel):
             experience, lambda: self.compute_log_probs(rollouts, temperature=temperature).log_probs
         )
         denominators = Denominators.of(experience.loss_mask.padded(False))
-        totals: dict[str, float] = defaultdict(float)
+        totals = MetricTotals()
         for rows in split_by_tokens(row_lengths(rollouts), self.role.micro_batch_tokens):
             part = experience.select(rows)
             log_probs, entropy, _ = self.root(pack_rollouts(part.rollouts, self.role.device), temperature)
@@ -88,10 +87,9 @@ class FSDPActor(TrainedModel):
                 denominators,
             )
             share.loss.backward()  # type: ignore[no-untyped-call]
-            for name, value in share.metrics.items():
-                totals[name] += float(value)
+            totals.add(share.metrics)
         step = self.optimizer.step()
-        return {**totals, **{f"actor/{name}": value for name, value in step.items()}}
+        return {**totals.read(), **{f"actor/{name}": value for name, value in step.items()}}
 
 
 class BasePolicy:

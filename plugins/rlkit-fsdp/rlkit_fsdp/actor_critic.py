@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from rlkit_fsdp.micro_batches import split_by_tokens
 from rlkit_fsdp.modules import PackedActorCritic, PackedCausalLM
 from rlkit_fsdp.optimizer import Optimizer
 from rlkit_fsdp.packed_rows import PackedRows, pack_rollouts, row_lengths
+from rlkit_fsdp.totals import MetricTotals
 
 HEAD_FILE = "score.safetensors"
 
@@ -76,7 +76,7 @@ class FSDPActorCritic:
             experience, lambda: self.compute_log_probs(rollouts, temperature=temperature).log_probs
         )
         denominators = Denominators.of(experience.loss_mask.padded(False))
-        totals: dict[str, float] = defaultdict(float)
+        totals = MetricTotals()
         for part, rows in self._micro_batches(experience):
             (log_probs, entropy, _), values = self.root(rows, temperature)
             if not objective.needs_entropy_gradient:
@@ -90,24 +90,22 @@ class FSDPActorCritic:
                 denominators,
             )
             share.loss.backward()  # type: ignore[no-untyped-call]
-            for name, value in share.metrics.items():
-                totals[name] += float(value)
+            totals.add(share.metrics)
         step, head_step = self.actor.optimizer.step(), self.head_optimizer.step()
-        return {**totals, **_under("actor", step), **_under("critic", head_step)}
+        return {**totals.read(), **_under("actor", step), **_under("critic", head_step)}
 
     def update_head(self, experience: Experience, objective: ValueObjective) -> dict[str, float]:
         """One optimizer step of the head."""
         denominators = Denominators.of(experience.loss_mask.padded(False))
-        totals: dict[str, float] = defaultdict(float)
+        totals = MetricTotals()
         for part, rows in self._micro_batches(experience):
             with torch.no_grad():
                 hidden = self.root.policy.hidden_states(rows)
             values = part.rollouts.response_ids.with_values(self.root.values(hidden))
             share = objective(values.padded(0.0), part, denominators)
             share.loss.backward()  # type: ignore[no-untyped-call]
-            for name, value in share.metrics.items():
-                totals[name] += float(value)
-        return {**totals, **_under("critic", self.head_optimizer.step())}
+            totals.add(share.metrics)
+        return {**totals.read(), **_under("critic", self.head_optimizer.step())}
 
     def export_weights(self) -> Iterator[tuple[str, Tensor]]:
         yield from self.actor.export_weights()

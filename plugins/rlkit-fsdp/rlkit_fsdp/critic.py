@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import torch
 
 from rlkit.algos.aggregation import Denominators
@@ -15,6 +13,7 @@ from rlkit_fsdp.micro_batches import split_by_tokens
 from rlkit_fsdp.modules import PackedValueModel
 from rlkit_fsdp.packed_rows import pack_rollouts, row_lengths
 from rlkit_fsdp.roles import TrainedModel, build_module
+from rlkit_fsdp.totals import MetricTotals
 
 
 class FSDPCritic(TrainedModel):
@@ -33,13 +32,12 @@ class FSDPCritic(TrainedModel):
     def update_values(self, experience: Experience, objective: ValueObjective) -> dict[str, float]:
         """One optimizer step on one mini-batch."""
         denominators = Denominators.of(experience.loss_mask.padded(False))
-        totals: dict[str, float] = defaultdict(float)
+        totals = MetricTotals()
         for rows in split_by_tokens(row_lengths(experience.rollouts), self.role.micro_batch_tokens):
             part = experience.select(rows)
             values = self.root(pack_rollouts(part.rollouts, self.role.device))
             share = objective(part.rollouts.response_ids.with_values(values).padded(0.0), part, denominators)
             share.loss.backward()  # type: ignore[no-untyped-call]
-            for name, value in share.metrics.items():
-                totals[name] += float(value)
+            totals.add(share.metrics)
         step = self.optimizer.step()
-        return {**totals, **{f"critic/{name}": value for name, value in step.items()}}
+        return {**totals.read(), **{f"critic/{name}": value for name, value in step.items()}}

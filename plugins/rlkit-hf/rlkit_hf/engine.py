@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,19 +14,31 @@ from rlkit.errors import ModelError
 from rlkit.models.causal import assign_weights
 from rlkit.protocols.rollout_engine import EnginePart
 from rlkit.rollout.engine_model import EngineModel
-from rlkit.types import PromptBatch, Ragged, Rollouts, SamplingParams
-from rlkit_hf.decode import Answers, DecodeLoop, Request
-from rlkit_hf.forward import forward_for, use_attention
+from rlkit.types import (
+    CompletionChunk,
+    CompletionRequest,
+    FinishReason,
+    PromptBatch,
+    Ragged,
+    Rollouts,
+    SamplingParams,
+)
+from rlkit_hf.forward import forward_for
+from rlkit_hf.linear import use_fast_linear
 from rlkit_hf.options import HFEngineOptions
+from rlkit_hf.rows import Row
 from rlkit_hf.sampling import answer_keys
+from rlkit_hf.scheduler import NonFiniteLogitsError, Scheduler
 from rlkit_hf.stopping import StopStrings
 
 
 class HFEngine:
-    """Implements `rlkit.protocols.RolloutEngine`."""
+    """Implements `rlkit.protocols.RolloutEngine` and `rlkit.protocols.ServingEngine`, with one scheduler for both.
+
+    `update_weights` may come between steps: requests in progress go on with the new weights after what they have.
+    """
 
     def __init__(self, options: HFEngineOptions, model: EngineModel) -> None:
-        self._options = options
         self._source = model
         self._device = torch.device(model.device)
         self._version = 0
@@ -42,30 +54,71 @@ class HFEngine:
         model.family.load_weights(self._model, model.folder)
         self._model.requires_grad_(False)
         self._model.eval()
-        use_attention(self._model)
-        self._context_length = _context_length(self._model.config)
-        self._stop_ids = _end_of_sequence_ids(model, self._model.config)
+        use_fast_linear(self._model)
+        config: Any = self._model.config
+        self._context_length = _context_length(config)
+        self._stop_ids = _end_of_sequence_ids(model, config)
+        self._scheduler = Scheduler(
+            forward_for(
+                self._model, budget_tokens=options.max_batch_tokens, max_prefill_tokens=options.max_prefill_tokens
+            ),
+            vocabulary=config.get_text_config().vocab_size,
+            max_rows=options.max_rows,
+            budget_tokens=options.max_batch_tokens,
+            device=self._device,
+        )
+        self._requests: dict[str, Row] = {}
+        self._names: dict[Row, str] = {}
 
     def generate(self, prompts: PromptBatch, sampling: SamplingParams) -> Rollouts:
-        self._check_ready(prompts, sampling)
-        requests = [
-            Request(token_ids, sampling.samples, position * sampling.samples)
-            for position, token_ids in enumerate(prompts.token_ids)
-        ]
-        requests.sort(key=lambda request: -len(request.token_ids))
-        with torch.inference_mode():
-            loop = DecodeLoop(
-                forward_for(self._model, self._options.max_prefill_tokens),
-                sampling,
-                _keys(prompts, sampling),
-                stop_ids=[*self._stop_ids, *sampling.stop_token_ids],
-                stop_strings=StopStrings(sampling.stop, self._source.tokenizer) if sampling.stop else None,
-                vocabulary=self._model.config.get_text_config().vocab_size,
-                max_batch_tokens=self._options.max_batch_tokens,
-                device=self._device,
+        self._check_ready()
+        if self.has_work:
+            raise ModelError("rollout engine hf is serving requests; finish or abort them before generate")
+        for prompt, token_ids in zip(prompts.prompts, prompts.token_ids, strict=True):
+            self._check_length(f"the prompt of row {prompt.row_id}", token_ids, sampling.max_tokens)
+        rows = self._rows(prompts, sampling)
+        groups = [rows[start : start + sampling.samples] for start in range(0, len(rows), sampling.samples)]
+        for group in sorted(groups, key=lambda group: -len(group[0].prompt_ids)):  # alike side by side: less padding
+            self._scheduler.submit(group)
+        while self._scheduler.has_work:
+            self._advance()
+        return self._rollouts(prompts, sampling.samples, rows)
+
+    @property
+    def has_work(self) -> bool:
+        return self._scheduler.has_work
+
+    def submit(self, request: CompletionRequest) -> None:
+        self._check_ready()
+        if request.request_id in self._requests:
+            raise ModelError(
+                f"request '{request.request_id}' is still being answered; give each live request its own id"
             )
-            answers = loop.run(requests)
-        return self._rollouts(prompts, sampling.samples, answers)
+        sampling = request.sampling
+        self._check_length(f"the prompt of request '{request.request_id}'", request.prompt_ids, sampling.max_tokens)
+        key = int(answer_keys(sampling.seed, [request.row_id], [0])[0])
+        stop_strings = self._stop_strings(sampling)
+        row = Row(request.prompt_ids, sampling, key, self._stops(sampling), stop_strings, request.top_log_probs)
+        self._requests[request.request_id] = row
+        self._names[row] = request.request_id
+        self._scheduler.submit([row])
+
+    def abort(self, request_ids: Iterable[str]) -> None:
+        rows = [self._requests[request_id] for request_id in set(request_ids) if request_id in self._requests]
+        self._scheduler.abort(rows)
+        for row in rows:
+            del self._requests[self._names.pop(row)]
+
+    def step(self) -> Sequence[CompletionChunk]:
+        if not self.has_work:
+            return ()
+        self._check_ready()
+        rows = self._advance()
+        chunks = [self._chunk(row) for row in rows]
+        for row in rows:
+            if row.finish_reason is not None:
+                del self._requests[self._names.pop(row)]
+        return chunks
 
     def resume(self, parts: Iterable[EnginePart]) -> None:
         if "weights" not in parts or not self._shapes:
@@ -75,7 +128,8 @@ class HFEngine:
         self._shapes = {}
 
     def release(self, parts: Iterable[EnginePart]) -> None:
-        # The KV cache lives only as long as one `generate`.
+        if "kv_cache" in parts:
+            self._scheduler.release()
         if "weights" in parts and not self._shapes:
             for name, parameter in self._model.named_parameters():
                 self._shapes[name] = parameter.shape
@@ -96,59 +150,94 @@ class HFEngine:
         self._version = version
 
     def close(self) -> None:
+        self._forget_everything()
         self._model = None
         self._shapes = {}
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def _advance(self) -> list[Row]:
+        try:
+            return self._scheduler.step()
+        except BaseException as error:
+            self._forget_everything()  # rows half way through a step cannot go on
+            if isinstance(error, NonFiniteLogitsError):
+                raise ModelError(
+                    f"the model answered with non-finite logits (weights of version {self._version}); training may have diverged"
+                ) from None
+            raise
+
+    def _forget_everything(self) -> None:
+        self._scheduler.clear()
+        self._requests.clear()
+        self._names.clear()
+
     def _check_open(self) -> None:
         if self._model is None:
             raise ModelError("rollout engine hf is closed")
 
-    def _check_ready(self, prompts: PromptBatch, sampling: SamplingParams) -> None:
+    def _check_ready(self) -> None:
         self._check_open()
         if not self._weights_present:
             raise ModelError(
                 "rollout engine hf has no whole set of weights: call resume and update_weights before generate"
             )
-        for prompt, token_ids in zip(prompts.prompts, prompts.token_ids, strict=True):
-            if not token_ids:
-                raise ModelError(f"the prompt of row {prompt.row_id} has no tokens; there is nothing to continue")
-            if len(token_ids) + sampling.max_tokens > self._context_length:
-                raise ModelError(
-                    f"the prompt of row {prompt.row_id} has {len(token_ids)} tokens; with {sampling.max_tokens} tokens of answer "
-                    f"that is beyond the model's context of {self._context_length}; shorten the prompt or the answer"
-                )
 
-    def _rollouts(self, prompts: PromptBatch, samples: int, answers: Answers) -> Rollouts:
-        if not bool(torch.isfinite(answers.log_probs.values).all()):
+    def _check_length(self, what: str, token_ids: Sequence[int], max_tokens: int) -> None:
+        if not token_ids:
+            raise ModelError(f"{what} has no tokens; there is nothing to continue")
+        if len(token_ids) + max_tokens > self._context_length:
             raise ModelError(
-                f"the model answered with non-finite logits (weights of version {self._version}); training may have diverged"
+                f"{what} has {len(token_ids)} tokens; with {max_tokens} tokens of answer that is beyond the model's "
+                f"context of {self._context_length}; shorten the prompt or the answer"
             )
-        rows = [row for row in range(len(prompts)) for _ in range(samples)]
-        return Rollouts(
-            prompt_ids=Ragged.from_rows(prompts.token_ids, dtype=torch.int64).select(rows),
-            response_ids=answers.token_ids,
-            response_mask=answers.token_ids.with_values(torch.ones_like(answers.token_ids.values, dtype=torch.bool)),
-            rollout_log_probs=answers.log_probs,
-            group_ids=torch.tensor(rows, dtype=torch.int64),
-            finish_reasons=answers.finish_reasons,
+
+    def _rows(self, prompts: PromptBatch, sampling: SamplingParams) -> list[Row]:
+        """`sampling.samples` rows a prompt. A prompt that is asked twice goes on with new samples, without repeating any."""
+        strings, stop_ids = self._stop_strings(sampling), self._stops(sampling)
+        asked: Counter[int] = Counter()
+        row_ids: list[int] = []
+        samples: list[int] = []
+        for prompt in prompts.prompts:
+            row_ids += [prompt.row_id] * sampling.samples
+            samples += range(asked[prompt.row_id], asked[prompt.row_id] + sampling.samples)
+            asked[prompt.row_id] += sampling.samples
+        keys = answer_keys(sampling.seed, row_ids, samples).tolist()
+        prompt_ids = [token_ids for token_ids in prompts.token_ids for _ in range(sampling.samples)]
+        return [
+            Row(token_ids, sampling, key, stop_ids, strings) for token_ids, key in zip(prompt_ids, keys, strict=True)
+        ]
+
+    def _stops(self, sampling: SamplingParams) -> frozenset[int]:
+        return frozenset([*self._stop_ids, *sampling.stop_token_ids])
+
+    def _stop_strings(self, sampling: SamplingParams) -> StopStrings | None:
+        return StopStrings(sampling.stop, self._source.tokenizer) if sampling.stop else None
+
+    def _chunk(self, row: Row) -> CompletionChunk:
+        """The newest token of a row."""
+        return CompletionChunk(
+            request_id=self._names[row],
+            token_ids=(row.last_token,),
+            log_probs=(row.log_probs[-1],),
+            top_log_probs=(row.alternatives[-1],) if row.top_log_probs else (),
+            finish_reason=row.finish_reason,
             policy_version=self._version,
-            prompts=tuple(prompts.prompts[row] for row in rows),
         )
 
-
-def _keys(prompts: PromptBatch, sampling: SamplingParams) -> Tensor:
-    """One key an answer. A row that is asked twice in a batch goes on with new samples instead of repeating them."""
-    asked: Counter[int] = Counter()
-    row_ids: list[int] = []
-    samples: list[int] = []
-    for prompt in prompts.prompts:
-        first = asked[prompt.row_id] * sampling.samples
-        asked[prompt.row_id] += 1
-        row_ids += [prompt.row_id] * sampling.samples
-        samples += range(first, first + sampling.samples)
-    return answer_keys(sampling.seed, row_ids, samples)
+    def _rollouts(self, prompts: PromptBatch, samples: int, rows: Sequence[Row]) -> Rollouts:
+        groups = [group for group in range(len(prompts)) for _ in range(samples)]
+        response_ids = Ragged.from_rows([row.token_ids for row in rows], dtype=torch.int64)
+        return Rollouts(
+            prompt_ids=Ragged.from_rows(prompts.token_ids, dtype=torch.int64).select(groups),
+            response_ids=response_ids,
+            response_mask=response_ids.with_values(torch.ones_like(response_ids.values, dtype=torch.bool)),
+            rollout_log_probs=Ragged.from_rows([row.log_probs for row in rows], dtype=torch.float32),
+            group_ids=torch.tensor(groups, dtype=torch.int64),
+            finish_reasons=tuple(cast(FinishReason, row.finish_reason) for row in rows),
+            policy_version=self._version,
+            prompts=tuple(prompts.prompts[group] for group in groups),
+        )
 
 
 def _context_length(config: Any) -> int:

@@ -10,9 +10,9 @@ CONTEXT_TOKENS = 4  # decoders treat the first tokens of a text specially (space
 
 
 class StopStrings:
-    """Remembers the tail of each answer; an answer ends with the token that completes a stop string.
+    """An answer ends with the token that completes one of these strings.
 
-    Stop strings are looked for in the answer alone (never across its beginning), special tokens included.
+    They are looked for in the answer alone (never across its beginning), special tokens included.
     """
 
     def __init__(self, stop: Sequence[str], tokenizer: Tokenizer) -> None:
@@ -20,13 +20,8 @@ class StopStrings:
         self._tokenizer = tokenizer
         # A string of n bytes can span n tokens at most.
         self._window = max(len(text.encode()) for text in stop) + CONTEXT_TOKENS
-        self._tails: dict[int, list[int]] = {}
 
-    def completed_by(self, answers: Sequence[int], tokens: Sequence[int]) -> list[bool]:
-        """For each answer number and its newest token: is a stop string complete now?"""
-        tails = [self._tails.setdefault(answer, []) for answer in answers]
-        for tail, token in zip(tails, tokens, strict=True):
-            tail.append(token)
-            del tail[: -self._window]
-        texts = self._tokenizer.batch_decode(tails, skip_special_tokens=False)
-        return [any(text in tail for text in self._stop) for tail in texts]
+    def end(self, token_ids: Sequence[int]) -> bool:
+        """Whether the last of the answer's tokens completes a stop string; asked for each token in turn."""
+        text = self._tokenizer.decode(list(token_ids[-self._window :]), skip_special_tokens=False)
+        return any(stop in text for stop in self._stop)

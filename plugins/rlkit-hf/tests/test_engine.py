@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from rlkit_hf.engine import HFEngine
-from rlkit_hf.forward import PaddedForward, RowForward, forward_for
+from rlkit_hf.forward import PaddedForward, RowForward
 from transformers import AutoModelForCausalLM
 
 from rlkit.errors import ModelError
@@ -25,6 +25,26 @@ MODELS: dict[str, dict[str, Any]] = {
     "llama (one key-value head)": {"model_type": "llama", "num_key_value_heads": 1},
     "gemma3_text": {"head_dim": 8, "sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]},
     "mistral": {"head_dim": 8, "sliding_window": 5},
+    "gemma2 (soft caps)": {"model_type": "gemma2", "head_dim": 8, "sliding_window": 5, "attn_logit_softcapping": 0.5},
+    "gpt2 (learned positions)": {"model_type": "gpt2"},
+    "opt (learned positions)": {"model_type": "opt", "ffn_dim": 64, "word_embed_proj_dim": 32},
+    "deepseek_v3 (latent attention)": {
+        "model_type": "deepseek_v3",
+        "kv_lora_rank": 16,
+        "q_lora_rank": 16,
+        "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 8,
+        "v_head_dim": 12,
+        "num_key_value_heads": 4,
+        "first_k_dense_replace": 1,
+        "n_routed_experts": 4,
+        "n_group": 1,
+        "topk_group": 1,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+    },
+    "lfm2 (convolutions)": {"model_type": "lfm2", "layer_types": ["conv", "full_attention"]},
+    "gpt_neox": {"model_type": "gpt_neox"},
 }
 
 
@@ -79,12 +99,17 @@ def test_greedy_equals_transformers_generate(
         assert answer == (expected[: expected.index(end) + 1] if end in expected else expected)
 
 
-def test_plain_attention_takes_the_row_cache_and_sliding_windows_do_not(engine_on: EngineOn, any_folder: Path) -> None:
-    engine = engine_on(any_folder)
-    slides = "sliding_window" in (any_folder / "config.json").read_text() and json.loads(
-        (any_folder / "config.json").read_text()
-    ).get("sliding_window")
-    assert isinstance(forward_for(engine._model, 100), PaddedForward if slides else RowForward)
+CONTINUOUS = [name for name in MODELS if not name.startswith(("gemma2 ", "deepseek", "lfm2"))]
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_causal_attention_takes_requests_in_beside_others_and_the_rest_begin_together(
+    engine_on: EngineOn, tmp_path: Path, write_model: Callable[..., Path], name: str
+) -> None:
+    changes = dict(MODELS[name])
+    folder = write_model(tmp_path / "model", changes.pop("model_type", name), **changes)
+    forward = engine_on(folder)._scheduler._forward
+    assert isinstance(forward, RowForward if name in CONTINUOUS else PaddedForward)
 
 
 def test_rows_of_a_prompt_are_adjacent_in_the_order_of_prompts(

@@ -47,7 +47,7 @@ def _llama3(scaling_factor: float, *, tied: bool) -> dict[str, Any]:
 _SMALL = {"vocab_size": 512, "max_position_embeddings": 2048, "tie_word_embeddings": True}
 
 SIZES: dict[str, dict[str, Any]] = {
-    "tiny": _size(64, 192, 2, 4, 2, **_SMALL),
+    "tiny": _size(64, 192, 2, 2, 1, **_SMALL),
     "small": _size(256, 768, 6, 8, 4, **_SMALL),
     "3.2-1b": _size(2048, 8192, 16, 32, 8, **_llama3(32.0, tied=True)),
     "3.2-3b": _size(3072, 8192, 28, 24, 8, **_llama3(32.0, tied=True)),

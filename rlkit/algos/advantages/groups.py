@@ -29,9 +29,14 @@ def group_sizes(group_ids: Tensor) -> Tensor:
 
 
 def group_statistics(scores: Tensor, group_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """[B] mean and standard deviation (ddof 1) of each row's group; a group of one has mean 0 and deviation 1."""
-    sizes = group_sizes(group_ids)
-    mean = group_sums(scores, group_ids) / sizes
-    variance = group_sums((scores - mean).square(), group_ids) / (sizes - 1).clamp(min=1)
+    """[B] mean and standard deviation (ddof 1) of each row's group; a group of one has mean 0 and deviation 1.
+
+    In the type of `scores`. Summed in float64: in float32 the mean of equal scores is one rounding away from them, which
+    a division by the deviation (another such rounding) makes as large as a real advantage.
+    """
+    sizes, exact = group_sizes(group_ids), scores.double()
+    mean = group_sums(exact, group_ids) / sizes
+    variance = group_sums((exact - mean).square(), group_ids) / (sizes - 1).clamp(min=1)
     alone = sizes == 1
-    return mean.masked_fill(alone, 0.0), variance.sqrt().masked_fill(alone, 1.0)
+    mean, deviation = mean.masked_fill(alone, 0.0), variance.sqrt().masked_fill(alone, 1.0)
+    return mean.to(scores.dtype), deviation.to(scores.dtype)

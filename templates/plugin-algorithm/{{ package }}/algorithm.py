@@ -15,8 +15,9 @@ def less_the_median(inputs: AdvantageInputs) -> Tensor:
     """[B, R]: the score less the median of the answers to the same prompt, on every token of an answer."""
     # Not a product with the mask: padding may hold NaN.
     scores = torch.where(inputs.mask, inputs.token_rewards, 0.0).sum(dim=1)
-    baselines = torch.stack([scores[inputs.group_ids == group].median() for group in inputs.group_ids])
-    return (scores - baselines)[:, None].expand(inputs.mask.shape)
+    groups, number = inputs.group_ids.unique(return_inverse=True)
+    medians = torch.stack([scores[inputs.group_ids == group].median() for group in groups])
+    return (scores - medians[number])[:, None].expand(inputs.mask.shape)
 
 
 class BoundedLoss:

@@ -28,6 +28,13 @@ def test_equal_answers_teach_nothing():
     assert not compute_grpo(rewards, mask, torch.tensor([5, 5, 9, 9])).any()
 
 
+@pytest.mark.parametrize("answers", [3, 7, 8, 16])
+@pytest.mark.parametrize("score", [0.1, 0.9, 1.1, -3.3, 100.1])
+def test_equal_scores_that_float32_rounds_teach_nothing_either(answers, score):
+    rewards, mask = column(*[score] * answers)
+    assert not compute_grpo(rewards, mask, torch.zeros(answers, dtype=torch.int64)).any()
+
+
 def test_a_group_of_one_keeps_its_score():
     rewards, mask = column(0.7)
     assert float(compute_grpo(rewards, mask, torch.tensor([3]))[0, 0]) == pytest.approx(0.7, rel=1e-5)

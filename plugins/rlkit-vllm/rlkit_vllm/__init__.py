@@ -1,0 +1,1 @@
+"""rlkit's vLLM rollout engine."""

@@ -120,7 +120,7 @@ def test_a_completions_file_is_never_mixed(trained, rlkit_command):
     refused = rlkit_command(trained, *arguments, "--model", "runs/ppo/model", code=2)
     assert "was begun with model.path = 'runs/sft/model'" in refused.stderr
     again = rlkit_command(trained, *arguments, "--model", "runs/sft/model")
-    assert "all 5 prompts are answered" in again.stderr
+    assert "is complete: 5 prompts answered" in again.stderr
 
 
 def test_grpo_runs_without_a_critic_and_with_a_reference_when_asked(quickstart, rlkit_command):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import random
@@ -19,7 +20,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def unchanged_process(*, keep_prefix: str) -> Iterator[None]:
-    """Afterwards random numbers, environment, torch's settings, start method and signal handlers are those from before.
+    """Afterwards random numbers, environment, torch's settings, start method, log records and signal handlers are those from before.
 
     Environment variables that begin with `keep_prefix` are left as they are: the library's own, which it reads later.
     """
@@ -30,6 +31,7 @@ def unchanged_process(*, keep_prefix: str) -> Iterator[None]:
     set_num_threads, num_threads = torch.set_num_threads, torch.get_num_threads()
     matmul_precision, dtype = torch.get_float32_matmul_precision(), torch.get_default_dtype()
     start_method, excepthook = multiprocessing.get_start_method(allow_none=True), sys.excepthook
+    record_factory = logging.getLogRecordFactory()
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
@@ -46,6 +48,7 @@ def unchanged_process(*, keep_prefix: str) -> Iterator[None]:
         torch.set_default_dtype(dtype)
         multiprocessing.set_start_method(start_method, force=True)
         sys.excepthook = excepthook
+        logging.setLogRecordFactory(record_factory)
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
                 if handler is not None:  # None: installed by something that is not Python

@@ -10,6 +10,9 @@ PLUGINS := $(sort $(wildcard plugins/*))
 STAMP := $(VENV)/.set-up
 VLLM_STAMP := $(VENV)/.set-up-vllm
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# A file's tests stay in one process, which shares their engines and Ray sessions: make test JOBS=1 runs one after the other.
+JOBS ?= 2
+IN_PARALLEL := -n $(JOBS) --dist loadfile
 
 .PHONY: help setup demo test test-quick test-gpu lint format docs wheels clean
 
@@ -42,10 +45,10 @@ demo: $(STAMP)
 	@$(BIN)/python benchmarks/journey.py --output demo
 
 test: lint $(VLLM_STAMP)
-	$(PYTEST) -m "not gpu" --durations=15
+	$(PYTEST) $(IN_PARALLEL) -m "not gpu" --durations=15
 
 test-quick: $(STAMP)
-	$(PYTEST) -m "not slow and not gpu"
+	$(PYTEST) $(IN_PARALLEL) -m "not slow and not gpu"
 
 test-gpu: $(STAMP)
 	$(PYTEST) -m gpu

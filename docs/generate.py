@@ -36,7 +36,8 @@ def config_page() -> str:
         "Written by `make docs` from the code. A value comes from, in rising order: the default below, the project file",
         "(TOML, or YAML), the environment (`RLKIT__ACTOR__LR=1e-6`), `--set actor.lr=1e-6`, a plain flag (`--lr 1e-6`).",
         "`rlkit config show FILE` prints every value with where it came from, `rlkit config explain KEY` what a key means,",
-        "and `rlkit config schema KIND` a JSON Schema for editors. Paths in a project file are relative to that file.",
+        "and `rlkit config schema KIND` a JSON Schema for editors. Paths in a project file, "
+        "those among plugins' options too, are relative to that file.",
         "",
         "| kind of run | command | sections |",
         "|---|---|---|",
@@ -99,9 +100,9 @@ EXIT_CODES = (
     (2, "wrong settings or command line"),
     (3, "a plugin is missing, broken, or fails its checks"),
     (4, "a data file or model is missing or unusable"),
-    (5, "a reward function, a tool or an environment failed"),
+    (5, "a reward function, a tool, an environment or the rollout engine failed"),
     (6, "a checkpoint is damaged or of another run"),
-    (7, "Ray, or the replicas of an engine, failed"),
+    (7, "Ray, its training workers or the replicas of an engine failed"),
     (130, "stopped by Ctrl-C; the state is saved"),
 )
 

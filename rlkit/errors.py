@@ -59,8 +59,26 @@ class RewardError(RLKitError, RuntimeError):
     exit_code = 5
 
 
+class TransientRewardError(RewardError):
+    """A reward function could not judge an answer now, but may a little later: rlkit asks it again, with growing pauses.
+
+    retry_after_s: the shortest pause before that, where the function knows it (a server's Retry-After).
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[type[TransientRewardError], tuple[str, float | None]]:
+        return type(self), (str(self), self.retry_after_s)
+
+
+class SandboxError(RewardError):
+    """Code cannot be run in a sandbox here; it is never run without one."""
+
+
 class RolloutError(RLKitError, RuntimeError):
-    """A tool or an environment failed in a way that makes going on meaningless."""
+    """A tool, an environment or the rollout engine failed in a way that makes going on meaningless."""
 
     exit_code = 5
 
@@ -72,7 +90,7 @@ class CheckpointError(RLKitError, RuntimeError):
 
 
 class ClusterError(RLKitError, RuntimeError):
-    """Ray or the replicas of an engine cannot be had, or failed for good."""
+    """Ray, training workers or the replicas of an engine cannot be had, or failed for good."""
 
     exit_code = 7
 

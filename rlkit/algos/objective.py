@@ -50,10 +50,11 @@ class PolicyObjective:
     def prepare(self, mini_batch: Experience, compute_log_probs: Callable[[], Ragged]) -> Experience:
         """The whole mini-batch, with `selected` if the policy loss chooses tokens; to be called before it is split.
 
+        One that has `selected` already comes back as it is: whoever spreads it over several processes prepares it before.
         `compute_log_probs` gives the present policy's log-probs of the responses, on any device, without gradient. It is
         called for such a loss only, since it costs a forward pass.
         """
-        if not isinstance(self.policy_loss, SelectingLoss):
+        if mini_batch.selected is not None or not isinstance(self.policy_loss, SelectingLoss):
             return mini_batch
         lengths = mini_batch.loss_mask.lengths
         mask = mini_batch.loss_mask.padded(False)

@@ -21,7 +21,16 @@ COMMANDS = (
     CommandEntry("generate", "rlkit.cli.generate:generate", "Answer a file of prompts with a model."),
     CommandEntry("serve", "rlkit.cli.serve:serve", "Answer an OpenAI-compatible API with a model."),
     CommandEntry("eval", "rlkit.cli.eval:evaluate", "Score completions, with intervals and paired comparisons."),
-    CommandEntry("report", "rlkit.cli.report:report", "Write a run's offline HTML report."),
+    CommandEntry(
+        "replay",
+        "rlkit.cli.replay:replay",
+        "Repeat the update of a step from its stored rollouts, and compare the numbers.",
+    ),
+    CommandEntry("reward", "rlkit.cli.reward:reward_app", "Try a reward before any training."),
+    CommandEntry(
+        "report", "rlkit.cli.report:report", "Write the offline HTML report of a run, or of several overlaid."
+    ),
+    CommandEntry("runs", "rlkit.cli.runs:runs_app", "List runs and compare them."),
     CommandEntry("models", "rlkit.cli.models:models_app", "Create, inspect and export models."),
     CommandEntry("plugins", "rlkit.cli.plugins:plugins_app", "List, show and check installed plugins."),
     CommandEntry("config", "rlkit.cli.config:config_app", "Show, explain and describe configuration."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -19,6 +20,9 @@ INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
 
 DEBUG_VARIABLE = "RLKIT_DEBUG"
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""A full disk, and a used-up quota."""
 
 
 class LazyGroup(TyperGroup):
@@ -90,9 +94,11 @@ def root(
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
-    # Read when torch is first imported. Its threads otherwise spin while they wait for each other, and on cores that
-    # are shared with anything else a small model then trains several times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from rlkit.cluster.environment import set_environment_guards
+    from rlkit.cluster.garbage import collect_rarely
+
+    set_environment_guards()  # read when torch is first imported
+    collect_rarely()
     if "--debug" in sys.argv:  # wherever it stands: who needs it has just typed the rest
         sys.argv.remove("--debug")
         os.environ[DEBUG_VARIABLE] = "1"
@@ -110,6 +116,11 @@ def main() -> NoReturn:
         fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         leave_quietly()
+    except OSError as error:
+        if error.errno not in NO_ROOM or os.environ.get(DEBUG_VARIABLE):
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        fail(f"{error.strerror}{place}; make room, and run the same command again", 1)
     except SystemExit as end:
         # Typer turns a closed pipe into exit code 1.
         if isinstance(end.__context__, BrokenPipeError):
@@ -126,6 +137,9 @@ def leave_quietly() -> NoReturn:
 
 def fail(message: str, exit_code: int) -> NoReturn:
     """One `error:` line for each fault, then exit."""
+    from rlkit.cluster.followers import leave_the_first_word
+
+    leave_the_first_word()
     for line in message.splitlines():
         print(f"error: {line}", file=sys.stderr)
     raise SystemExit(exit_code)

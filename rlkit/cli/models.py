@@ -12,6 +12,7 @@ from rlkit.errors import ModelError
 
 if TYPE_CHECKING:
     from rlkit.models.describe import ModelDescription
+    from rlkit.types.adapter import AdapterWeights
 
 models_app = typer.Typer(
     name="models",
@@ -79,15 +80,37 @@ def inspect(
 def export(
     source: Annotated[Path, typer.Argument(help="Run, checkpoint or model folder.")],
     out: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.")],
+    step: Annotated[
+        str,
+        typer.Option(
+            help="Checkpoint of a run: a step, best or last; left out, what the run ended with, or else the last one."
+        ),
+    ] = "",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16; left out, the stored type is kept.")] = "",
+    adapter_only: Annotated[
+        bool,
+        typer.Option("--adapter-only", help="The adapter of a run with LoRA as peft opens it; else it is merged in."),
+    ] = False,
     as_json: _JSON = False,
 ) -> None:
-    """Copy the model of a run or checkpoint to a folder that transformers opens, and verify the copy."""
+    """Copy the model of a run or checkpoint to a folder that transformers opens; hashes and the copy are verified."""
     from rlkit.models.describe import describe_model
-    from rlkit.models.export import export_model
+    from rlkit.models.export import export_adapter, export_model
 
-    export_model(source, out, dtype=dtype)
+    if adapter_only:
+        _show_adapter(out, export_adapter(source, out, step=step, dtype=dtype), as_json=as_json)
+        return
+    export_model(source, out, step=step, dtype=dtype)
     _show(describe_model(out), as_json=as_json)
+
+
+def _show_adapter(folder: Path, adapter: AdapterWeights, *, as_json: bool) -> None:
+    parameters = sum(matrix.numel() for pair in adapter.layers.values() for matrix in pair)
+    facts = {"folder": str(folder), "rank": adapter.rank, "layers": len(adapter.layers), "parameters": parameters}
+    lines = [
+        f"{name:<10}  {value:,}" if isinstance(value, int) else f"{name:<10}  {value}" for name, value in facts.items()
+    ]
+    typer.echo(json.dumps(facts, indent=2) if as_json else "\n".join(lines))
 
 
 def _assignment(text: str) -> tuple[str, Any]:

@@ -31,6 +31,9 @@ Rewards = Annotated[
     list[str] | None,
     typer.Option("--reward", help="Reward plugin, file.py:function or package.module:attr; may be repeated."),
 ]
+Workers = Annotated[
+    int | None, typer.Option(help="Processes on Ray that the model is spread over, a device each (placement.workers).")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be assembled, without loading any weights.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON lines instead of progress.")]
 

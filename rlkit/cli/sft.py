@@ -20,6 +20,7 @@ from rlkit.cli.run_options import (
     Resume,
     Seed,
     Steps,
+    Workers,
     choose_output,
     common_flags,
     resolve,
@@ -44,6 +45,7 @@ def sft(
     output: Output = None,
     seed: Seed = None,
     device: Device = None,
+    workers: Workers = None,
     resume: Resume = None,
     assignments: Assignments = None,
     dry_run: DryRun = False,
@@ -52,6 +54,7 @@ def sft(
     """Fine-tune a model on conversations."""
     flags = [
         *common_flags(model=model, name=name, output=output, seed=seed, device=device, resume=resume),
+        Flag("placement.workers", "--workers", workers),
         Flag("data.train", "--data", data),
         Flag("data.validation", "--validation", validation),
         Flag("sft.epochs", "--epochs", epochs),

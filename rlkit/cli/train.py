@@ -21,6 +21,7 @@ from rlkit.cli.run_options import (
     Rewards,
     Seed,
     Steps,
+    Workers,
     choose_output,
     common_flags,
     resolve,
@@ -60,6 +61,7 @@ def ppo(
     output: Output = None,
     seed: Seed = None,
     device: Device = None,
+    workers: Workers = None,
     resume: Resume = None,
     assignments: Assignments = None,
     dry_run: DryRun = False,
@@ -68,6 +70,7 @@ def ppo(
     """Proximal policy optimisation: prompts, a reward, and a better model."""
     flags = [
         *common_flags(model=model, name=name, output=output, seed=seed, device=device, resume=resume),
+        Flag("placement.workers", "--workers", workers),
         Flag("data.train", "--data", data),
         Flag("data.validation", "--validation", validation),
         Flag("reward.functions", "--reward", reward),

@@ -44,6 +44,7 @@ class RaySession:
     def __init__(self, ray: Any, *, started_here: bool, joined_here: bool) -> None:
         self._ray = ray
         self._joined_here = joined_here
+        self.started_here = started_here
         self._raylet = _child_named("raylet") if started_here else None
         self._is_open = True
 
@@ -53,6 +54,11 @@ class RaySession:
         return float(self._ray.cluster_resources().get("GPU", 0))
 
     @property
+    def free_gpus(self) -> float:
+        """GPUs that nobody has reserved."""
+        return float(self._ray.available_resources().get("GPU", 0))
+
+    @property
     def cpus(self) -> float:
         return float(self._ray.cluster_resources().get("CPU", 0))
 
@@ -60,7 +66,7 @@ class RaySession:
         """Raises `ClusterError` when Ray's own process on this machine has died, of which Ray tells only much later."""
         if self._raylet is not None and not _is_running(self._raylet):
             raise ClusterError(
-                f"Ray's node process (raylet, process {self._raylet}) has died, and the replicas with it: killed, or out of "
+                f"Ray's node process (raylet, process {self._raylet}) has died, and all workers with it: killed, or out of "
                 "memory; what is written is safe: run the same command again to go on"
             )
 
@@ -86,7 +92,7 @@ def open_ray(settings: ClusterSettings) -> RaySession:
     except ImportError as error:
         raise MissingRequirementError("replicas need Ray: pip install 'rlkit-llm[ray]'") from error
     if ray.is_initialized():
-        return RaySession(ray, started_here=True, joined_here=False)
+        return RaySession(ray, started_here=_child_named("raylet") is not None, joined_here=False)
     _silence(ray)
     _check_reachable(settings.address)
     options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "logging_level": "error"}

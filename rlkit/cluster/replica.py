@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +15,18 @@ import torch
 from torch import Tensor
 
 from rlkit.cluster.environment import set_environment_guards
+from rlkit.cluster.pulse import Pulse, PulseAddress
 from rlkit.cluster.shipping import ShippedFolder, unpacked_name
 from rlkit.cluster.versions import check_versions
-from rlkit.cluster.weight_chunks import WeightChunk, tensors_of
+from rlkit.cluster.weight_chunks import Chunk, tensors_of
+from rlkit.cluster.weight_sync import takes_adapters
 from rlkit.errors import ClusterError
-from rlkit.protocols import RolloutEngine
+from rlkit.protocols import AdapterEngine, RolloutEngine
 from rlkit.protocols.rollout_engine import EnginePart
-from rlkit.types import FinishReason, PromptBatch, Rollouts, SamplingParams
+from rlkit.types import AdapterWeights, FinishReason, PromptBatch, Rollouts, SamplingParams
 
-ReadChunk = Callable[[Any], WeightChunk]
-"""From a reference to a chunk in shared memory to the chunk."""
+ReadChunk = Callable[[Any], Chunk]
+"""From a reference to a chunk in shared memory, or a chunk on a shared GPU, to the chunk."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class ReplicaDescription:
     threads          of CPU arithmetic; 0 leaves torch's choice
     versions         distribution -> version that the worker must have
     files            plugin name -> the folder of its file, for plugins given as `file.py:attribute`
+    lora_rank        as in `rlkit.rollout.engine_model.EngineModel`
     """
 
     engine: str
@@ -56,23 +59,29 @@ class ReplicaDescription:
     threads: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, ShippedFolder] = field(default_factory=dict)
+    lora_rank: int = 0
 
 
 @dataclass(frozen=True)
 class ReplicaState:
-    """What a replica must be in to stand beside the others: weights (None: those of the model's folder), what is released."""
+    """What a replica must be in to stand beside the others: weights (None: those of the model's folder), what is released.
+
+    adapter  scale and chunks of the adapter on those weights; None without one
+    """
 
     chunks: tuple[Any, ...] | None = None
     version: int = 0
+    adapter: tuple[float, tuple[Any, ...]] | None = None
     released: frozenset[EnginePart] = frozenset()
 
 
 @dataclass(frozen=True)
 class ReplicaInfo:
-    """Where a replica runs."""
+    """Where a replica runs, and whether its engine takes adapters."""
 
     node: str
     pid: int
+    takes_adapters: bool = False
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.node}"
@@ -94,12 +103,18 @@ class ReplicaAnswers:
 
 
 class EngineReplica:
-    """Holds one engine; its methods are called one at a time. Nothing is built before `set_up`."""
+    """Holds one engine; its methods are called one at a time. Nothing is built before `set_up`.
 
-    def __init__(self, description: ReplicaDescription, read_chunk: ReadChunk) -> None:
+    pulse: where its process gives signs of life, from its beginning to its end.
+    """
+
+    def __init__(
+        self, description: ReplicaDescription, read_chunk: ReadChunk, pulse: PulseAddress | None = None
+    ) -> None:
         self._description = description
         self._read_chunk = read_chunk
         self._engine: RolloutEngine | None = None
+        self._pulse = None if pulse is None else Pulse(pulse)
 
     def set_up(self, state: ReplicaState) -> ReplicaInfo:
         """Build the engine and bring it into `state`. Raises `ClusterError` on a node with other versions."""
@@ -109,11 +124,17 @@ class EngineReplica:
         if self._description.threads:
             torch.set_num_threads(self._description.threads)
         self._engine = build_engine(self._description, node=info.node)
+        self.bring_into(state)
+        return replace(info, takes_adapters=takes_adapters(self._engine))
+
+    def bring_into(self, state: ReplicaState) -> None:
+        """Do to a new engine what was done to the others."""
         if state.chunks is not None:
             self.update_weights(state.chunks, state.version)
+        if state.adapter is not None:
+            self.update_adapter(*state.adapter, state.version)
         if state.released:
-            self._engine.release(sorted(state.released))
-        return info
+            self._built().release(sorted(state.released))
 
     def generate(self, prompts: PromptBatch, sampling: SamplingParams) -> ReplicaAnswers:
         """As `RolloutEngine.generate`."""
@@ -128,6 +149,11 @@ class EngineReplica:
     def update_weights(self, chunks: Sequence[Any], version: int) -> None:
         """As `RolloutEngine.update_weights`; `chunks` are read from shared memory one after another."""
         self._built().update_weights(self._tensors(chunks), version)
+
+    def update_adapter(self, scale: float, chunks: Sequence[Any], version: int) -> None:
+        """As `AdapterEngine.update_adapter`; only for an engine that takes adapters."""
+        engine = cast(AdapterEngine, self._built())
+        engine.update_adapter(AdapterWeights.from_named_tensors(scale, self._tensors(chunks)), version)
 
     def close(self) -> None:
         if self._engine is not None:
@@ -178,6 +204,7 @@ def build_engine(description: ReplicaDescription, *, node: str) -> RolloutEngine
             device=description.device,
             trust_remote_code=trust,
             seed=description.seed,
+            lora_rank=description.lora_rank,
         ),
     )
     return engine

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rlkit.cluster.replica import ReplicaAnswers, ReplicaInfo, ReplicaState
+from rlkit.cluster.replica import ReplicaInfo, ReplicaState
 from rlkit.cluster.requests import Chunk, StickyRoutes
 from rlkit.cluster.restarts import RestartBudget
 from rlkit.cluster.transport import Call, ReplicaHandle, ReplicaLostError, ReplicaTransport
@@ -50,10 +50,13 @@ class Slot:
 
 @dataclass(frozen=True, eq=False)
 class Answered:
-    """A chunk that a replica has answered, or refused with `error`, or died over (`lost`, with the reason as `error`)."""
+    """A chunk that a replica has answered, or refused with `error`, or died over (`lost`, with the reason as `error`).
+
+    answers: what the replica's method returned, `ReplicaAnswers` of an engine's.
+    """
 
     chunk: Chunk
-    answers: ReplicaAnswers | None = None
+    answers: Any = None
     error: Exception | None = None
     lost: bool = False
 
@@ -61,6 +64,11 @@ class Answered:
 @dataclass(eq=False)
 class ReplicaPool:
     """`count` replicas. Every method may find that one has died, and starts it anew in the present state.
+
+    ask                the replicas' method that answers a chunk
+    section            config path of the pool's settings, for messages
+    request_timeout_s  for one call of a replica that is ready; 0: no limit
+    silence_timeout_s  without a sign of life of a replica that is at work; 0: no limit
 
     Raises `ClusterError` naming the cause when the last one is gone.
     """
@@ -70,6 +78,9 @@ class ReplicaPool:
     budget: RestartBudget
     start_timeout_s: float
     request_timeout_s: float = 0.0
+    silence_timeout_s: float = 0.0
+    ask: str = "generate"
+    section: str = "cluster"
     routes: StickyRoutes = field(default_factory=StickyRoutes)
     state: ReplicaState = field(default_factory=ReplicaState)
     _slots: list[Slot] = field(default_factory=list)
@@ -103,9 +114,9 @@ class ReplicaPool:
         return any(slot.call is not None for slot in self._slots)
 
     def hand_out(self, slot: Slot, chunk: Chunk, *arguments: Any) -> None:
-        """Let an idle replica answer a chunk: `EngineReplica.generate(*arguments)`."""
+        """Let an idle replica answer a chunk: `EngineReplica.generate(*arguments)`, or as `ask` says."""
         slot.chunk = chunk
-        self._begin(slot, "answering", "generate", *arguments)
+        self._begin(slot, "answering", self.ask, *arguments)
 
     def forget_answers(self) -> None:
         """Nobody asks any more for what is being answered."""
@@ -120,14 +131,7 @@ class ReplicaPool:
                 yield self._finish_chunk(slot)
             else:
                 self._finish_other(slot)
-        for slot in self._slots:
-            limit = self._time_limit(slot)
-            if slot.call is not None and 0 < limit < time.monotonic() - slot.since:
-                chunk, what = slot.chunk, "ready" if slot.activity == "starting" else "done"
-                error = ReplicaLostError(f"it was not {what} after {limit:g} s")
-                self._replace(slot, str(error))
-                if chunk is not None:
-                    yield Answered(chunk, error=error, lost=True)
+        yield from self._replace_overdue(with_starting=True)
 
     def call_all(self, state: ReplicaState, method: str, *arguments: Any) -> None:
         """The same call on every replica, which brings them into `state`; one that dies over it is started in that state.
@@ -143,6 +147,7 @@ class ReplicaPool:
             for slot in self._wait(POLL_S):
                 fault = self._finish_other(slot)
                 faults += [fault] if fault is not None else []
+            self._replace_overdue()
         if faults:
             raise faults[0]
 
@@ -183,11 +188,12 @@ class ReplicaPool:
         while any(slot.call is not None for slot in self._slots):
             for slot in self._wait(POLL_S):
                 self._finish_other(slot, first_start=first_start)
+            self._replace_overdue()
             waiting = sum(slot.activity == "starting" for slot in self._slots)
             if waiting and time.monotonic() > deadline:
                 raise ClusterError(
                     f"{waiting} of {self.count} replicas were not ready after {self.start_timeout_s:g} s: the cluster has "
-                    "no room for them, or the model takes longer to load (cluster.start_timeout_s)"
+                    f"no room for them, or the model takes longer to load ({self.section}.start_timeout_s)"
                 )
         self._check_not_alone()
 
@@ -217,7 +223,7 @@ class ReplicaPool:
         assert chunk is not None
         slot.call = slot.chunk = None
         try:
-            answers: ReplicaAnswers = self.transport.result(call)
+            answers = self.transport.result(call)
         except Exception as error:
             if isinstance(error, ReplicaLostError) or is_system_error(error):
                 self._replace(slot, reason_of(error))
@@ -240,8 +246,30 @@ class ReplicaPool:
         slot.activity = "idle"
         return None
 
-    def _time_limit(self, slot: Slot) -> float:
-        return self.start_timeout_s if slot.activity == "starting" else self.request_timeout_s
+    def _replace_overdue(self, *, with_starting: bool = False) -> list[Answered]:
+        """Start replicas anew that take too long or give no sign of life; the chunks that they had."""
+        lost: list[Answered] = []
+        for slot in self._slots:
+            fault = "" if slot.activity == "starting" and not with_starting else self._overdue(slot)
+            if fault:
+                chunk = slot.chunk
+                self._replace(slot, fault)
+                lost += [] if chunk is None else [Answered(chunk, error=ReplicaLostError(fault), lost=True)]
+        return lost
+
+    def _overdue(self, slot: Slot) -> str:
+        """What is wrong with a replica whose call does not come back; empty while it may still do so."""
+        if slot.call is None:
+            return ""
+        at_work = time.monotonic() - slot.since
+        if slot.activity == "starting":
+            return f"it was not ready after {self.start_timeout_s:g} s" if at_work > self.start_timeout_s else ""
+        if 0 < self.request_timeout_s < at_work:
+            return f"it was not done after {self.request_timeout_s:g} s ({self.section}.request_timeout_s)"
+        silent = self.transport.silent_for(slot.replica) if self.silence_timeout_s else None
+        if silent is not None and min(silent, at_work) > self.silence_timeout_s:
+            return f"no sign of life for {self.silence_timeout_s:g} s ({self.section}.silence_timeout_s)"
+        return ""
 
     def _replace(self, slot: Slot, cause: str) -> None:
         """Start a replica anew where one has died or is broken; its conversations go on elsewhere."""
@@ -256,7 +284,7 @@ class ReplicaPool:
         if self.num_live == 0:
             raise ClusterError(
                 f"no replica is left: the last one, {name}, was lost ({cause}), and the restarts are used up "
-                f"({self.budget}; cluster.max_restarts)"
+                f"({self.budget}; {self.section}.max_restarts)"
             )
 
     def _retire(self, slot: Slot) -> None:
@@ -265,7 +293,7 @@ class ReplicaPool:
 
     def _check_not_alone(self) -> None:
         if self._slots and self.num_live == 0:
-            raise ClusterError("no replica of the rollout engine is left")
+            raise ClusterError("no replica is left")
 
 
 def is_system_error(error: BaseException) -> bool:

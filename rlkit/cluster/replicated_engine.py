@@ -10,19 +10,20 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rlkit.cluster.device_chunks import replica_chunks
 from rlkit.cluster.replica import ReplicaAnswers, ReplicaInfo
 from rlkit.cluster.replica_pool import Answered, ReplicaPool
 from rlkit.cluster.requests import Request, RequestQueue, requests_of
-from rlkit.cluster.weight_chunks import weight_chunks
 from rlkit.errors import ClusterError, ModelError, RolloutError
 from rlkit.protocols.rollout_engine import EnginePart
 from rlkit.rollout.answered import AnsweredBatch, FailedPrompt, reason_of
-from rlkit.types import PromptBatch, Ragged, Rollouts, SamplingParams
+from rlkit.types import AdapterWeights, PromptBatch, Ragged, Rollouts, SamplingParams
 
 LOGGER = logging.getLogger("rlkit")
 
@@ -46,10 +47,19 @@ class _Batch:
 class ReplicatedEngine:
     """Implements `rlkit.protocols.RolloutEngine` over the replicas of a pool, and `rlkit.rollout.answered.AnswersBatches`."""
 
-    def __init__(self, pool: ReplicaPool, *, request_attempts: int, weight_chunk_bytes: int) -> None:
+    def __init__(
+        self,
+        pool: ReplicaPool,
+        *,
+        request_attempts: int,
+        weight_chunk_bytes: int,
+        shared_device: str | None = None,
+    ) -> None:
+        """shared_device: the GPU that the replicas share with this process, such as cuda:0; None: they do not."""
         self._pool = pool
         self._request_attempts = request_attempts
         self._weight_chunk_bytes = weight_chunk_bytes
+        self._shared_device = shared_device
         self._weights_whole = True
         self._is_open = True
         try:
@@ -89,6 +99,7 @@ class ReplicatedEngine:
                 yield assembled(first.prompts, first.answers, first.failed, sampling.samples)
                 continue
             self._hand_out(queue, by_number, sampling)
+            self._check_progress(queue)
             for done in self._pool.finished():
                 self._take_in(done, queue, by_number[done.chunk.batch], sampling, keep_going=keep_going)
 
@@ -106,15 +117,33 @@ class ReplicatedEngine:
         self._pool.call_all(replace(state, released=state.released | set(parts)), "release", parts)
 
     def update_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Every replica reads the tensors from one copy in shared memory, which is kept for replicas that start later."""
+        """Every replica reads the tensors from one copy, which is kept for replicas that start later: in shared memory, or
+        on the GPU that they share with the sender (`rlkit.cluster.device_chunks`).
+        """
+        self._forget_weights()
+        self._spread_weights(self._shared(named_tensors), version)
+
+    def update_shared_weights(self, chunks: Iterable[Any], version: int) -> None:
+        """As `update_weights`, with chunks that somebody else puts into shared memory, one after another."""
+        self._forget_weights()
+        self._spread_weights(tuple(chunks), version)
+
+    def take_weights(self, source: str, version: int) -> None:
+        """As `update_weights`, from the model `source` in the replicas' own processes; only for `HybridReplica`."""
+        self._forget_weights()
+        self._pool.call_all(replace(self._pool.state, version=version), "take_weights", source, version)
+        self._weights_whole = True
+
+    def _forget_weights(self) -> None:
+        """The old copy is given up before the new one comes, though Ray takes about a second to free it."""
         self._check_open()
         if "weights" in self._pool.state.released:
             raise ModelError("the replicas have released their weights; call resume(['weights']) before update_weights")
         self._weights_whole = False
         self._pool.routes.clear()
-        # The old copy is given up before the new one comes, though Ray takes about a second to free it.
-        self._pool.state = replace(self._pool.state, chunks=None)
-        chunks = tuple(map(self._pool.transport.share, weight_chunks(named_tensors, self._weight_chunk_bytes)))
+        self._pool.state = replace(self._pool.state, chunks=None, adapter=None)
+
+    def _spread_weights(self, chunks: tuple[Any, ...], version: int) -> None:
         state = replace(self._pool.state, chunks=chunks, version=version)
         try:
             self._pool.call_all(state, "update_weights", chunks, version)
@@ -123,6 +152,30 @@ class ReplicatedEngine:
             self._pool.state = replace(state, chunks=None, version=0)
             raise
         self._weights_whole = True
+
+    @property
+    def takes_adapters(self) -> bool:
+        """Whether every replica does."""
+        infos = self._pool.infos()
+        return bool(infos) and all(info.takes_adapters for info in infos)
+
+    def update_adapter(self, adapter: AdapterWeights, version: int) -> None:
+        """As `AdapterEngine.update_adapter`: the adapter alone goes through shared memory."""
+        self._check_ready()
+        self._pool.routes.clear()
+        before = self._pool.state
+        chunks = self._shared(adapter.named_tensors())
+        try:
+            state = replace(before, adapter=(adapter.scale, chunks), version=version)
+            self._pool.call_all(state, "update_adapter", adapter.scale, chunks, version)
+        except Exception:
+            self._pool.state = replace(before, adapter=None)
+            self._weights_whole = False  # some replicas may have it, others not
+            raise
+
+    def _shared(self, named_tensors: Iterable[tuple[str, Tensor]]) -> tuple[Any, ...]:
+        share = self._pool.transport.share
+        return tuple(replica_chunks(named_tensors, self._weight_chunk_bytes, share, device=self._shared_device))
 
     def close(self) -> None:
         if self._is_open:
@@ -158,6 +211,15 @@ class ReplicatedEngine:
             if chunk is not None:
                 prompts = batches[chunk.batch].prompts.select(chunk.positions)
                 self._pool.hand_out(slot, chunk, prompts, sampling)
+
+    def _check_progress(self, queue: RequestQueue) -> None:
+        """Raises `ClusterError` instead of waiting for answers that nobody gives; never while the queue is right."""
+        free = len(self._pool.idle_slots())
+        if free and not self._pool.is_busy:
+            raise ClusterError(
+                f"all {free} replicas are free, but none of them may answer what is waiting ({queue.num_waiting} "
+                "requests): this is a fault in rlkit, please report it"
+            )
 
     def _take_in(
         self, done: Answered, queue: RequestQueue, batch: _Batch, sampling: SamplingParams, *, keep_going: bool

@@ -115,7 +115,7 @@ class RequestQueue:
         self._waiting.extend(requests)
 
     def put_back(self, chunk: Chunk) -> None:
-        """To be handed out again as it is."""
+        """To be handed out again, to one replica as far as the conversations in it allow that."""
         self._returned.append(chunk)
 
     @property
@@ -131,10 +131,17 @@ class RequestQueue:
         return chunk
 
     def _take_returned(self, replica: int) -> Chunk | None:
-        for chunk in self._returned:
-            if all(self.routes.allows(request, replica) for request in chunk.requests):
-                self._returned.remove(chunk)
+        for place, chunk in enumerate(self._returned):
+            mine = tuple(request for request in chunk.requests if self.routes.allows(request, replica))
+            if not mine:
+                continue
+            del self._returned[place]
+            if len(mine) == len(chunk.requests):
                 return chunk
+            # The requests of a lost replica may be of conversations that by now are with several others.
+            others = tuple(request for request in chunk.requests if not self.routes.allows(request, replica))
+            self._returned.insert(place, Chunk(others))
+            return Chunk(mine)
         return None
 
     def _take_waiting(self, replica: int, replicas: int) -> Chunk | None:

@@ -39,6 +39,10 @@ class ReplicaTransport(Protocol):
         """What a call that is done returned. Raises what it raised, or `ReplicaLostError`."""
         ...
 
+    def silent_for(self, replica: ReplicaHandle) -> float | None:
+        """Seconds since the replica's process gave its last sign of life; None where none was ever heard."""
+        ...
+
     def share(self, chunk: WeightChunk) -> SharedChunk:
         """Copy a chunk to where every replica can read it; freed with the last reference."""
         ...

@@ -9,6 +9,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -43,36 +44,78 @@ def weight_chunks(named_tensors: Iterable[tuple[str, Tensor]], max_bytes: int) -
     """
     buffer = torch.empty(max_bytes, dtype=torch.uint8)
     places: list[TensorPlace] = []
-    used = 0
+    large: Tensor | None = None
+    for laid in _laid_out(named_tensors, max_bytes):
+        if laid is None:
+            last = places[-1]
+            used = last.offset + _size(last)
+            yield WeightChunk(tuple(places), (buffer[:used] if large is None else _as_bytes(large)).numpy())
+            places, large = [], None
+            continue
+        place, tensor = laid
+        places.append(place)
+        if _size(place) > max_bytes:
+            large = tensor
+        else:
+            buffer[place.offset : place.offset + _size(place)] = _as_bytes(tensor)
+
+
+def passed_over_chunks(named_tensors: Iterable[tuple[str, Tensor]], max_bytes: int) -> Iterator[WeightChunk]:
+    """Empty pieces in place of those of `weight_chunks`, reading as many tensors for each: what the ranks do whose tensors
+    nobody wants, while they help to gather those of the first one."""
+    for laid in _laid_out(named_tensors, max_bytes):
+        if laid is None:
+            yield WeightChunk((), np.empty(0, dtype=np.uint8))
+
+
+def _laid_out(
+    named_tensors: Iterable[tuple[str, Tensor]], max_bytes: int
+) -> Iterator[tuple[TensorPlace, Tensor] | None]:
+    """Each tensor with its place; None where a piece ends."""
+    used, is_empty = 0, True
     for name, tensor in named_tensors:
         size = tensor.numel() * tensor.element_size()
         start = -(-used // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-        if places and start + size > max_bytes:
-            yield WeightChunk(tuple(places), buffer[:used].numpy())
-            places, start = [], 0
-        place = TensorPlace(name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), start)
+        if not is_empty and start + size > max_bytes:
+            yield None
+            start = 0
+        yield TensorPlace(name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), start), tensor
+        used, is_empty = start + size, False
         if size > max_bytes:
-            yield WeightChunk((place,), _as_bytes(tensor).numpy())
-            used = 0
-            continue
-        buffer[start : start + size] = _as_bytes(tensor)
-        places.append(place)
-        used = start + size
-    if places:
-        yield WeightChunk(tuple(places), buffer[:used].numpy())
+            yield None
+            used, is_empty = 0, True
+    if not is_empty:
+        yield None
 
 
-def tensors_of(chunk: WeightChunk) -> Iterator[tuple[str, Tensor]]:
+class Chunk(Protocol):
+    """Tensors in one piece of memory of this process; `data` [bytes] uint8."""
+
+    @property
+    def places(self) -> tuple[TensorPlace, ...]: ...
+
+    @property
+    def data(self) -> npt.NDArray[np.uint8] | Tensor: ...
+
+
+def tensors_of(chunk: Chunk) -> Iterator[tuple[str, Tensor]]:
     """The tensors of a chunk, as views of its memory: they must not be written to."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        data = torch.from_numpy(chunk.data)
+    data = chunk.data
+    if not isinstance(data, Tensor):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            data = torch.from_numpy(data)
     for place in chunk.places:
         dtype: torch.dtype = getattr(torch, place.dtype)
-        size = math.prod(place.shape) * dtype.itemsize
+        size = _size(place)
         # No bytes have no stride that could be viewed as another type.
-        values = data[place.offset : place.offset + size].view(dtype) if size else torch.empty(0, dtype=dtype)
+        values = data[place.offset : place.offset + size].view(dtype) if size else data.new_empty(0, dtype=dtype)
         yield place.name, values.view(place.shape)
+
+
+def _size(place: TensorPlace) -> int:
+    dtype: torch.dtype = getattr(torch, place.dtype)
+    return math.prod(place.shape) * dtype.itemsize
 
 
 def _as_bytes(tensor: Tensor) -> Tensor:

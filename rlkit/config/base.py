@@ -37,7 +37,7 @@ class PluginOptions(Section):
 
 @dataclass(frozen=True)
 class ProjectPath:
-    """Marks a field that holds a path (or a tuple of them) in its annotation's metadata.
+    """Marks a field that holds a path (or a tuple of them) in its annotation's metadata, in options of a plugin too.
 
     must_exist: the value may also be a Hub id or a plugin name, so it is taken as a path only when it exists beside
     the project file; otherwise (outputs) it always is one. reference: only `file.py:attribute` is a path, since a folder
@@ -46,6 +46,13 @@ class ProjectPath:
 
     must_exist: bool = True
     reference: bool = False
+
+
+@dataclass(frozen=True)
+class OptionsOf:
+    """Marks a field that holds tables of options by the names of the plugins that they are for."""
+
+    kind: PluginKind
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from rlkit.config.base import ProjectPath, Selects
+from rlkit.config.base import OptionsOf, ProjectPath, Selects
 from rlkit.plugin.spec import PluginKind
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -41,6 +41,8 @@ LossName = Annotated[str, ProjectPath(reference=True), Selects(PluginKind.POLICY
 RewardNames = Annotated[
     tuple[str, ...], ProjectPath(reference=True), Selects(PluginKind.REWARD_FUNCTION), BeforeValidator(_one_or_more)
 ]
+RewardOptions = Annotated[dict[str, dict[str, Any]], OptionsOf(PluginKind.REWARD_FUNCTION)]
+HookOptions = Annotated[dict[str, dict[str, Any]], OptionsOf(PluginKind.HOOK)]
 HookNames = Annotated[
     tuple[str, ...], ProjectPath(reference=True), Selects(PluginKind.HOOK), BeforeValidator(_one_or_more)
 ]

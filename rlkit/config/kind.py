@@ -11,6 +11,9 @@ import yaml
 from rlkit.config.runs import RUN_CONFIGS
 from rlkit.errors import ConfigError
 
+OWN_SECTION = {"sft": "sft", "ppo": "algorithm", "generate": "generation", "serve": "serve", "eval": "evaluation"}
+"""What a kind is about: it decides between kinds that know all of a file's sections."""
+
 
 def kind_of_file(path: Path) -> str:
     """The kind whose sections are nearest to the file's. Raises `ConfigError` when two kinds are equally near.
@@ -24,6 +27,8 @@ def kind_of_file(path: Path) -> str:
     fits = {kind: len(tables - set(config_class.model_fields)) for kind, config_class in RUN_CONFIGS.items()}
     best = min(fits.values())
     kinds = [kind for kind, misfits in fits.items() if misfits == best]
+    if len(kinds) > 1:
+        kinds = [kind for kind in kinds if OWN_SECTION[kind] in tables] or kinds
     if len(kinds) > 1:
         raise ConfigError(f"{path} may be for {' or '.join(kinds)}; say which with --kind")
     return kinds[0]

@@ -60,7 +60,7 @@ def load_config(
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
     for source in sources:
-        values = _merged(values, source.values, config_class)
+        values = merge_values(values, source.values, config_class)
         origins.update(source.origins)
     config = validate_section(config_class, values, origins=origins)
     assert isinstance(config, Section)
@@ -83,7 +83,7 @@ def config_class_of(kind: str) -> type[Section]:
     return RUN_CONFIGS[kind]
 
 
-def _merged(
+def merge_values(
     below: Mapping[str, Any], above: Mapping[str, Any], section_class: type[BaseModel] | None
 ) -> dict[str, Any]:
     """`above` wins, key by key; tables that are the value of one key (options) are merged too."""
@@ -92,7 +92,7 @@ def _merged(
         section_field = None if section_class is None else section_class.model_fields.get(name)
         inner = None if section_field is None else section_of(section_field.annotation)
         if isinstance(value, Mapping) and isinstance(result.get(name), Mapping):
-            result[name] = _merged(result[name], value, inner)
+            result[name] = merge_values(result[name], value, inner)
         else:
             result[name] = value
     return result

@@ -21,7 +21,7 @@ def option_hint(section_class: type[BaseModel], local: str, where: str) -> str:
         current = None if field is None else section_of(field.annotation)
     if current is None:
         return ""
-    for table, kind in _option_tables(current):
+    for _, table, kind in option_tables(current):
         owners = [plugin for plugin, options in _options_of(kind) if name in options]
         if owners:
             path = ".".join(part for part in (where, parent, table, name) if part)
@@ -29,8 +29,8 @@ def option_hint(section_class: type[BaseModel], local: str, where: str) -> str:
     return ""
 
 
-def _option_tables(section_class: type[BaseModel]) -> Iterator[tuple[str, PluginKind]]:
-    """Each table of options of one plugin, and the kind of that plugin."""
+def option_tables(section_class: type[BaseModel]) -> Iterator[tuple[str, str, PluginKind]]:
+    """Of each plugin that a section names alone: the key with its name, the key with its options, and its kind."""
     fields = section_class.model_fields
     for name, field in fields.items():
         mark = next((item for item in field.metadata if isinstance(item, Selects)), None)
@@ -38,7 +38,7 @@ def _option_tables(section_class: type[BaseModel]) -> Iterator[tuple[str, Plugin
             continue
         table = f"{name}_options" if f"{name}_options" in fields else "options"
         if table in fields:
-            yield table, mark.kind
+            yield name, table, mark.kind
 
 
 def _options_of(kind: PluginKind) -> Iterator[tuple[str, frozenset[str]]]:

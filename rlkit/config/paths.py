@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from rlkit.config.base import ProjectPath
 from rlkit.config.keys import leaf_keys
+from rlkit.config.option_paths import change_option_paths
 from rlkit.config.sources import Source
 
 
@@ -27,6 +28,9 @@ def resolve_paths(config_class: type[BaseModel], source: Source, folder: Path) -
             # Where a run leaves things must not depend on where the command is typed either.
             _fill(values, key.split("."), field.default)
         _change(values, key.split("."), partial(_beside, folder=folder, mark=mark))
+    change_option_paths(
+        config_class, values, lambda value, mark: _changed(value, partial(_beside, folder=folder, mark=mark))
+    )
     return Source(values, source.origins)
 
 
@@ -59,11 +63,18 @@ def _change(table: Any, parts: list[str], change: Callable[[str], str]) -> None:
         table = table.get(parent) if isinstance(table, dict) else None
     if not isinstance(table, dict) or name not in table:
         return
-    value = table[name]
+    table[name] = _changed(table[name], change)
+
+
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
+    """Texts changed, inside lists and tables too."""
     if isinstance(value, str):
-        table[name] = change(value)
-    elif isinstance(value, list):
-        table[name] = [change(item) if isinstance(item, str) else item for item in value]
+        return change(value)
+    if isinstance(value, list):
+        return [_changed(item, change) for item in value]
+    if isinstance(value, dict):
+        return {key: _changed(item, change) for key, item in value.items()}
+    return value
 
 
 def _copied(tree: Any) -> Any:

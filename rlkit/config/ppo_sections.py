@@ -120,7 +120,7 @@ class RolloutSection(ConversationSection):
     temperature: PositiveFloat = 1.0
     """Softmax temperature while training; greedy (0) would leave nothing to learn from."""
     placement: Literal["in_process", "colocated", "standalone"] = "in_process"
-    """Where the engine computes. in_process: in the actor's process and on its device, without Ray; colocated: replicas in processes of their own, on the actor's device; standalone: replicas on devices of their own."""
+    """Where the engine computes. in_process: in the actor's process and on its device, in each of its workers where it has any; colocated: replicas in processes of their own, on the actor's device; standalone: replicas on devices of their own."""
     replicas: PositiveInt = 1
     """Copies of the engine, each in a process of its own, that share the prompts; read unless placement is in_process."""
     devices_per_replica: PositiveInt = 1
@@ -151,6 +151,10 @@ class TrainerSection(Section):
     """Iterations between checkpoints; 0 saves at the end and on Ctrl-C only."""
     keep_checkpoints: PositiveInt = 2
     """Newest checkpoints kept; older ones are deleted after a new one is whole."""
+    background_checkpoints: bool = True
+    """Write checkpoints while training goes on, from a copy of the state in host memory; off: training waits until each is whole."""
+    on_checkpoint_error: Literal["stop", "go_on"] = "stop"
+    """What a checkpoint does that cannot be written, on a full disk for one: end the run, or be warned about while training goes on. Those that are whole stay either way."""
     keep_best: bool = True
     """After a validation with the highest score so far, save a checkpoint and keep it beside the newest ones."""
     export: Literal["last", "best"] = "last"

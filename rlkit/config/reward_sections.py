@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from rlkit.config.base import Section
-from rlkit.config.fields import NonNegativeFloat, NonNegativeInt, PositiveFloat, RewardNames
+from rlkit.config.fields import (
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    RewardNames,
+    RewardOptions,
+)
 
 
 class RewardSection(Section):
@@ -17,12 +25,26 @@ class RewardSection(Section):
     """Reward functions: plugin names, `file.py:function` or `package.module:attr`. Scores are added by weight. Required."""
     weights: tuple[float, ...] = ()
     """One weight for each function; empty means 1 for each."""
-    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    options: RewardOptions = Field(default_factory=dict)
     """Options by function name: `[reward.options.gsm8k]`."""
     timeout_s: PositiveFloat = 30.0
-    """Seconds after which one call of a reward function (one batch) counts as failed."""
-    on_error: Literal["stop", "zero"] = "stop"
-    """What a failed verdict does: stop the run with the reason, or score 0 and be counted in `reward/errors`."""
+    """Seconds after which an answer counts as failed; the worker that judges it is killed. A function that judges a batch as a whole has as long for each call."""
+    on_error: Literal["stop", "leave_out"] = "stop"
+    """What happens when an answer cannot be judged (exception, timeout, not a finite number, a worker that ended): stop the run with the reason, or leave the answer out. A left out answer teaches nothing: it is in no loss, no baseline and no mean, only in `reward/errors`."""
+    max_error_fraction: Fraction = 0.1
+    """With leave_out: the share of a batch (the answers of a step, or of a validation) that may fail before the run stops all the same."""
+    workers: NonNegativeInt = 12
+    """Most processes that judge at a time; as many start as there is work for, and many rewards wait rather than compute. 0 judges in the trainer's own process, one answer after the other, where a hanging function can be left behind but not killed, memory has no limit, and nothing runs beside the models."""
+    memory_mib: NonNegativeInt = 2048
+    """MiB that judging may add to the memory of a worker, and that each process started by it may have; 0 is no limit."""
+    concurrency: PositiveInt = 32
+    """Most answers that async reward functions judge at a time."""
+    retries: NonNegativeInt = 4
+    """Further attempts for an answer whose function reports a passing failure (`TransientRewardError`: an overloaded server, a lost connection)."""
+    retry_wait_s: PositiveFloat = 1.0
+    """Seconds before the first of them; it doubles each time, up to a minute, or is what the server asks for."""
+    remembered_verdicts: NonNegativeInt = 20_000
+    """Verdicts that are kept, so that the same answer to the same prompt is judged once; 0 judges every one. Functions that judge a whole batch, or say that their verdicts change, are always asked."""
 
     @model_validator(mode="after")
     def _weights_match(self) -> RewardSection:

@@ -11,6 +11,9 @@ from rlkit.config.algorithm import AlgorithmSection
 from rlkit.config.base import Section
 from rlkit.config.cluster_section import ClusterSection
 from rlkit.config.correction_presets import fill_preset
+from rlkit.config.evaluation_section import EvaluationGenerationSection, EvaluationSection
+from rlkit.config.generation_section import GenerationSection
+from rlkit.config.placement_section import PlacementSection, PPOPlacementSection
 from rlkit.config.ppo_sections import (
     ActorSection,
     CriticSection,
@@ -22,8 +25,6 @@ from rlkit.config.ppo_sections import (
 from rlkit.config.reward_sections import EvaluationRewardSection, TrainingRewardSection
 from rlkit.config.rollout_correction import RolloutCorrectionSection
 from rlkit.config.sections import (
-    EvaluationSection,
-    GenerationSection,
     ModelSection,
     ProcessSection,
     PromptDataSection,
@@ -34,6 +35,7 @@ from rlkit.config.sections import (
     TrainingRunSection,
 )
 from rlkit.config.serve_section import ServeSection
+from rlkit.config.task_options import refuse_what_tasks_ignore
 
 
 def refuse_float16(model: ModelSection) -> None:
@@ -44,6 +46,12 @@ def refuse_float16(model: ModelSection) -> None:
         )
 
 
+BEST_IS_UNKNOWN = (
+    "trainer.export = best needs validations to choose from: set data.validation, a trainer.validate_every above 0 and "
+    "trainer.keep_best = true"
+)
+
+
 class SFTConfig(Section):
     """`rlkit sft`"""
 
@@ -52,10 +60,19 @@ class SFTConfig(Section):
     data: SFTDataSection = Field(default_factory=SFTDataSection)
     sft: SFTSection = Field(default_factory=SFTSection)
     trainer: SFTTrainerSection = Field(default_factory=SFTTrainerSection)
+    placement: PlacementSection = Field(default_factory=PlacementSection)
+    cluster: ClusterSection = Field(default_factory=ClusterSection)
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> SFTConfig:
         refuse_float16(self.model)
+        return self
+
+    @model_validator(mode="after")
+    def _best_is_known(self) -> SFTConfig:
+        trainer = self.trainer
+        if trainer.export == "best" and not (self.data.validation and trainer.validate_every and trainer.keep_best):
+            raise ValueError(BEST_IS_UNKNOWN)
         return self
 
 
@@ -74,6 +91,7 @@ class PPOConfig(Section):
     reference: ReferenceSection = Field(default_factory=ReferenceSection)
     validation: ValidationSection = Field(default_factory=ValidationSection)
     trainer: TrainerSection = Field(default_factory=TrainerSection)
+    placement: PPOPlacementSection = Field(default_factory=PPOPlacementSection)
     cluster: ClusterSection = Field(default_factory=ClusterSection)
 
     @property
@@ -150,10 +168,7 @@ class PPOConfig(Section):
     def _best_is_known(self) -> PPOConfig:
         trainer = self.trainer
         if trainer.export == "best" and not (self.data.validation and trainer.validate_every and trainer.keep_best):
-            raise ValueError(
-                "trainer.export = best needs validations to choose from: set data.validation, a trainer.validate_every "
-                "above 0 and trainer.keep_best = true"
-            )
+            raise ValueError(BEST_IS_UNKNOWN)
         return self
 
     @model_validator(mode="after")
@@ -190,6 +205,51 @@ class EvalConfig(Section):
     run: RunSection = Field(default_factory=RunSection)
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     reward: EvaluationRewardSection = Field(default_factory=EvaluationRewardSection)
+    model: ModelSection = Field(default_factory=ModelSection)
+    generation: EvaluationGenerationSection = Field(default_factory=EvaluationGenerationSection)
+    cluster: ClusterSection = Field(default_factory=ClusterSection)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Models that are named; checkpoints come besides."""
+        return self.evaluation.models or ((self.model.path,) if self.model.path else ())
+
+    @property
+    def asks_models(self) -> bool:
+        return bool(self.models or self.evaluation.checkpoints)
+
+    @model_validator(mode="after")
+    def _models_are_asked_something(self) -> EvalConfig:
+        section, generation = self.evaluation, self.generation
+        if generation.prompts and section.tasks:
+            raise ValueError("evaluation.tasks bring their own prompts; leave generation.prompts empty")
+        if generation.prompts and not self.asks_models:
+            raise ValueError("generation.prompts are for models, and none is named; give --model or --checkpoints")
+        if self.asks_models and not generation.prompts and not section.tasks:
+            raise ValueError(
+                "models are to be evaluated, but on what? Give generation.prompts (--prompts) or evaluation.tasks (--tasks)"
+            )
+        if section.models and self.model.path:
+            raise ValueError(
+                f"evaluation.models names {len(section.models)} models and model.path = {self.model.path!r} one more; put all "
+                "of them into evaluation.models"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _every_option_has_an_effect(self) -> EvalConfig:
+        refuse_what_tasks_ignore(self)
+        return self
+
+    @model_validator(mode="after")
+    def _answers_differ(self) -> EvalConfig:
+        section = self.generation
+        if section.samples_per_prompt > 1 and section.temperature == 0:
+            raise ValueError(
+                f"generation.samples_per_prompt = {section.samples_per_prompt} at generation.temperature = 0 gives the same "
+                "answer every time; set a temperature above 0"
+            )
+        return self
 
 
 RUN_CONFIGS: dict[str, type[Section]] = {

@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 from rlkit.config.base import Section, fault_in_section
 from rlkit.config.fields import (
     BackendName,
-    EngineName,
     FamilyName,
     Fraction,
     HookNames,
+    HookOptions,
     InputPath,
     InputPaths,
     NonNegativeFloat,
@@ -50,6 +50,18 @@ class RunSection(ProcessSection):
     """auto: go on from the newest whole checkpoint in the run folder, or start; never: refuse a used folder; must: refuse to start anew."""
     hooks: HookNames = ()
     """Hook plugins to add, by name or as `file.py:object`, besides those that are always on."""
+    hook_options: HookOptions = Field(default_factory=dict)
+    """Options by hook name: `[run.hook_options.tensorboard]`."""
+
+    @model_validator(mode="after")
+    def _options_are_of_hooks(self) -> RunSection:
+        unknown = sorted(set(self.hook_options) - set(self.hooks))
+        if unknown:
+            raise ValueError(
+                f"run.hook_options names {', '.join(unknown)}, which run.hooks does not; "
+                f"hooks: {', '.join(self.hooks) or '(none)'}"
+            )
+        return self
 
     def name_or(self, kind: str) -> str:
         """The run's name; a run without one is called by its kind."""
@@ -170,9 +182,9 @@ class OptimizedSection(Section):
     eps: PositiveFloat = 1e-8
     """AdamW's denominator constant."""
     max_grad_norm: PositiveFloat = 1.0
-    """Gradients with a larger norm are scaled down to it. A step with a non-finite norm is skipped and counted."""
+    """Gradients with a larger norm are scaled down to it. A step with a non-finite norm is skipped and counted; 20 in a row end the run."""
     micro_batch_tokens: PositiveInt = 8192
-    """Tokens in one forward and backward pass. Only memory and speed depend on it, never the result."""
+    """Most tokens in one forward and backward pass; a longer row goes alone. A backend may take fewer: `fsdp` on a CPU, in one process, at most 768. Only memory and speed depend on it, never the result."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more work."""
     lora: LoraSection = Field(default_factory=LoraSection)
@@ -207,8 +219,12 @@ class SamplingSection(Section):
     """Only the k likeliest tokens are kept; 0 keeps all."""
     min_p: Fraction = 0.0
     """Tokens below this fraction of the top token's probability are dropped; 0 drops none."""
+    repetition_penalty: PositiveFloat = 1.0
+    """Above 1, tokens that prompt or answer have already become less likely; 1 changes nothing. Log-probs are those without it."""
     stop: Texts = ()
     """Strings that end an answer, besides the end-of-sequence token."""
+    stop_token_ids: tuple[NonNegativeInt, ...] = ()
+    """Numbers of tokens that end an answer, besides the end-of-sequence token; the answer keeps the one that ended it."""
 
 
 class SFTTrainerSection(Section):
@@ -220,66 +236,11 @@ class SFTTrainerSection(Section):
     """Optimizer steps between checkpoints; 0 saves at the end and on Ctrl-C only."""
     keep_checkpoints: PositiveInt = 2
     """Newest checkpoints kept; older ones are deleted after a new one is whole."""
-
-
-class GenerationSection(SamplingSection):
-    """What is generated and how."""
-
-    prompts: InputPaths = ()
-    """Prompt files (JSONL, JSON, parquet, Arrow) or Hub ids. Required."""
-    output: OutputPath = "completions.jsonl"
-    """Completions file; rows already in it are not made again."""
-    engine: EngineName = "hf"
-    """Rollout engine plugin."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """The engine's own options; see `rlkit plugins show`."""
-    samples_per_prompt: PositiveInt = 1
-    """Answers to each prompt."""
-    temperature: NonNegativeFloat = 0.0
-    """Softmax temperature; 0 is greedy."""
-    replicas: NonNegativeInt = 0
-    """Copies of the engine, each in a process of its own on Ray, that share the prompts; 0 answers in this process, without Ray."""
-    devices_per_replica: PositiveInt = 1
-    """GPUs of each replica; more than one needs an engine that can split a model, such as vllm."""
-    batch_prompts: PositiveInt = 256
-    """Prompts handed to the engine at once; results are written after each batch."""
-    on_error: Literal["record", "stop"] = "record"
-    """What a prompt does that cannot be answered: its row gets the error instead of answers and the others go on, or the run ends."""
-    retry_failed: bool = False
-    """Try the rows again that an earlier run has recorded as failed."""
-    log_probs: bool = False
-    """Write each token's id and log-prob."""
-    prompt_key: str = ""
-    """Column with the prompt; empty finds it."""
-    reference_key: str = ""
-    """Column with the reference answer; empty finds it."""
-    system_prompt: str = ""
-    """System message put before every prompt that has none; empty means none."""
-    max_prompt_tokens: PositiveInt = 512
-    """Longest prompt in tokens, after the chat template."""
-    overlong_prompts: Literal["refuse", "drop"] = "refuse"
-    """What to do with prompts over the limit: refuse, or drop them and say how many. Never cut."""
-    limit: NonNegativeInt = 0
-    """Use only the first prompts; 0 uses all."""
-
-    @model_validator(mode="after")
-    def _devices_belong_to_replicas(self) -> GenerationSection:
-        if self.devices_per_replica > 1 and not self.replicas:
-            raise ValueError(
-                f"generation.devices_per_replica = {self.devices_per_replica} without replicas: set generation.replicas to 1 "
-                "or more"
-            )
-        return self
-
-
-class EvaluationSection(Section):
-    """What is scored and how sure the result is."""
-
-    completions: InputPaths = ()
-    """Completions files, as `rlkit generate` writes them; from the second on, each is compared with the first. Required."""
-    output: OutputPath = ""
-    """JSON file for the result; empty prints only."""
-    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    """Level of the intervals."""
-    bootstrap_samples: PositiveInt = 2000
-    """Resamples of the prompts for the intervals of scores that are not 0 or 1."""
+    background_checkpoints: bool = True
+    """Write checkpoints while training goes on, from a copy of the state in host memory; off: training waits until each is whole."""
+    on_checkpoint_error: Literal["stop", "go_on"] = "stop"
+    """What a checkpoint does that cannot be written, on a full disk for one: end the run, or be warned about while training goes on. Those that are whole stay either way."""
+    keep_best: bool = True
+    """After a validation with the lowest loss so far, save a checkpoint and keep it beside the newest ones."""
+    export: Literal["last", "best"] = "last"
+    """Model that the run ends with in `model/`: that of the last step, or of the lowest validation loss."""

@@ -6,8 +6,9 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from rlkit.config.origins import Origin
 from rlkit.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "RLKIT__"
+ENDINGS = frozenset({".toml", ".yaml", ".yml"})
+"""Of project files."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ def settings_class(config_class: type[BaseModel]) -> type[BaseSettings]:
 def read_file(config_class: type[BaseModel], path: Path) -> Source:
     """A TOML or YAML project file. Raises `ConfigError` naming file and line for one that cannot be read."""
     if not path.is_file():
-        raise ConfigError(f"project file {path} {'is a folder' if path.is_dir() else 'does not exist'}")
-    if path.suffix not in {".toml", ".yaml", ".yml"}:
+        raise ConfigError(f"project file {path} {'is a folder' if path.is_dir() else _missing(path)}")
+    if path.suffix not in ENDINGS:
         raise ConfigError(f"project file {path} must end in .toml, .yaml or .yml")
     reader = settings_class(config_class)
     try:
@@ -71,6 +74,15 @@ def read_file(config_class: type[BaseModel], path: Path) -> Source:
         for key, _ in flatten(values, config_class)
     }
     return Source(values, origins)
+
+
+def _missing(path: Path) -> str:
+    """Why, and which file beside it may be meant."""
+    folder, names = path.parent, []
+    with suppress(OSError):  # no folder, or none that may be read
+        names = sorted(file.name for file in folder.iterdir() if file.suffix in ENDINGS)
+    near = get_close_matches(path.name, names, n=1, cutoff=0.6)
+    return f"does not exist; did you mean {folder / near[0]}?" if near else "does not exist"
 
 
 def read_environment(

@@ -90,8 +90,9 @@ class _SpanFinder:
             content = self._content_of(turn)
             start = self._start_by_content(turn, content) if start is None else start
             end = self._end_by_content(turn, content) if end is None else end
-            # A thinking block in front of the content may stay out of it; the content's end has to be inside.
-            if not start < content[1] <= end:
+            # A thinking block in front of the content may stay out of it; the content's end has to be inside. Of white space
+            # alone a template may show nothing.
+            if not start + bool(shown) <= content[1] <= end:
                 raise DataError(_undetermined(turn))
         return start, self._without_trailing_space(start, end)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from rlkit.data.columns import has_columns
 from rlkit.data.files import read_rows
+from rlkit.data.images import has_images
 from rlkit.data.messages import parse_messages, with_system_prompt
 from rlkit.data.rows import Row
 from rlkit.errors import DataError
@@ -68,6 +69,8 @@ def _conversation_of(row: Row, row_id: int, name: str, system_prompt: str) -> Co
         tools = row.columns.get("tools", [])
         if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
             raise DataError("column 'tools' should hold a list of tool descriptions")
+        if row.columns.get("images") or has_images(parsed.messages):
+            raise DataError("the conversation has images, and fine-tuning takes text only; leave such rows out")
     except DataError as error:
         raise DataError(f"{row.place}: {error}") from error
     messages = with_system_prompt(parsed.messages, system_prompt) if parsed.messages else ()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rlkit.data.columns import find_prompt_column, find_reference_column, require_column, value_or_none
 from rlkit.data.files import read_rows
+from rlkit.data.images import has_images, with_images
 from rlkit.data.messages import parse_messages, text_of, with_system_prompt
 from rlkit.data.rows import Row
 from rlkit.errors import DataError
@@ -65,16 +67,22 @@ def _prompt_of(row: Row, row_id: int, layout: _Layout, system_prompt: str) -> Pr
             messages, answer = _split_answer(parse_messages(value, layout.prompt), layout.prompt)
             messages = with_system_prompt(messages, system_prompt)
             reference = answer if reference is None else reference
+        images = columns.get("images", [])
+        given = images if isinstance(images, list) else [images]
+        if text is not None and given:
+            text, messages = None, ({"role": "user", "content": text},)
+        found: tuple[bytes, ...] = ()
+        if given or has_images(messages):
+            messages, found = with_images(messages, given, Path(row.file).parent)
     except DataError as error:
         raise DataError(f"{row.place}: {error}") from error
-    images = columns.get("images", [])
     return Prompt(
         row_id=row_id,
         messages=messages,
         text=text,
         reference=reference,
         data_source=str(columns.get("data_source", DEFAULT_DATA_SOURCE)),
-        images=tuple(images) if isinstance(images, list) else (images,),
+        images=found,
         extra={name: value for name, value in columns.items() if name not in layout.consumed},
     )
 

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from rlkit.errors import ConfigError
 from rlkit.evaluation.compare import Comparison, compare_files
 from rlkit.evaluation.completions import JudgesAnswers, ScoredFile, load_completions, score_completions
-from rlkit.evaluation.statistics import IntervalSettings
-from rlkit.evaluation.summary import SourceSummary, summarise
+from rlkit.evaluation.harness.records import HarnessNumber
+from rlkit.evaluation.statistics import Interval, IntervalSettings
+from rlkit.evaluation.summary import SourceSummary, macro_mean, summarise
+from rlkit.evaluation.verdicts import VerdictFile
+from rlkit.evaluation.warnings import warnings_of
 
 
 @dataclass(frozen=True)
 class FileResult:
-    """One completions file's summaries (all data sources first) and what they were made from."""
+    """One completions file's summaries (all data sources first) and what they were made from.
+
+    macro    as in `macro_mean`
+    harness  numbers as lm-evaluation-harness reports them, for tasks of it
+    """
 
     scored: ScoredFile
     summaries: tuple[SourceSummary, ...]
+    macro: Interval | None = None
+    harness: tuple[HarnessNumber, ...] = ()
 
     @property
     def overall(self) -> SourceSummary:
@@ -27,13 +35,19 @@ class FileResult:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Everything that `rlkit eval` found out."""
+    """Everything that `rlkit eval` found out.
+
+    functions  reward functions; functions_by_source: those of data sources that have their own
+    cluster    column that names families of prompts; empty: none
+    """
 
     functions: tuple[str, ...]
     confidence: float
     files: tuple[FileResult, ...]
     comparisons: tuple[Comparison, ...]
     warnings: tuple[str, ...]
+    functions_by_source: Mapping[str, tuple[str, ...]]
+    cluster: str
 
 
 def evaluate_files(
@@ -42,11 +56,17 @@ def evaluate_files(
     *,
     functions: Sequence[str],
     settings: IntervalSettings,
+    labels: Mapping[str, str] | None = None,
+    functions_by_source: Mapping[str, tuple[str, ...]] | None = None,
+    cluster: str = "",
+    verdicts: Callable[[str], VerdictFile | None] = lambda path: None,
     on_start: Callable[[str, int], Callable[[int], None]] | None = None,
 ) -> EvaluationResult:
-    """Judge every file of `paths`. `on_start(path, prompts)` returns what is told of the progress.
+    """Judge every file of `paths`.
 
-    Raises `ConfigError` for no or repeated files, `DataError` for unreadable ones, `RewardError` as the scorer does.
+    labels: what to call a file, by path; verdicts: where its verdicts are kept; cluster as in `summarise`;
+    `on_start(name, prompts)` returns what is told of the progress. Raises `ConfigError` for no or repeated files,
+    `DataError` for unreadable ones, `RewardError` as the scorer does.
     """
     if not paths:
         raise ConfigError("no completions file; give one or more .jsonl files as `rlkit generate` writes them")
@@ -56,63 +76,19 @@ def evaluate_files(
     loaded = [(path, load_completions(path)) for path in paths]
     results = []
     for path, rows in loaded:
-        progress = None if on_start is None else on_start(path, len(rows))
-        scored = score_completions(path, rows, scorer, on_progress=progress)
-        results.append(FileResult(scored, summarise(scored.rows, settings)))
-    comparisons = compare_files([result.scored for result in results], settings)
+        label = (labels or {}).get(path, "")
+        progress = None if on_start is None else on_start(label or path, len(rows))
+        scored = score_completions(path, rows, scorer, label=label, verdicts=verdicts(path), on_progress=progress)
+        summaries = summarise(scored.rows, settings, cluster=cluster)
+        results.append(FileResult(scored, summaries, macro_mean(summaries, settings)))
+    comparisons = compare_files([result.scored for result in results], settings, cluster=cluster)
+    named = [(result.scored, result.overall) for result in results]
     return EvaluationResult(
-        tuple(functions), settings.confidence, tuple(results), comparisons, tuple(_warnings(results, comparisons))
+        functions=tuple(functions),
+        confidence=settings.confidence,
+        files=tuple(results),
+        comparisons=comparisons,
+        warnings=tuple(warnings_of(named, comparisons)),
+        functions_by_source=dict(functions_by_source or {}),
+        cluster=cluster,
     )
-
-
-def as_json_values(result: EvaluationResult) -> dict[str, Any]:
-    """The result as plain JSON values, each row's scores included."""
-    return {
-        "reward_functions": list(result.functions),
-        "confidence": result.confidence,
-        "files": [
-            {
-                "path": file.scored.path,
-                "model": file.scored.model,
-                "sources": [_source_json(summary) for summary in file.summaries],
-                "rows": [
-                    {"row_id": row.prompt.row_id, "data_source": row.prompt.data_source, "scores": row.scores}
-                    for row in file.scored.rows
-                ],
-            }
-            for file in result.files
-        ],
-        "comparisons": [{**asdict(comparison), "verdict": comparison.verdict} for comparison in result.comparisons],
-        "warnings": list(result.warnings),
-    }
-
-
-def _source_json(summary: SourceSummary) -> dict[str, Any]:
-    content = asdict(summary)
-    content["pass_at"] = {str(k): asdict(interval) for k, interval in summary.pass_at.items()}
-    content["samples"] = list(summary.samples)
-    return content
-
-
-def _warnings(results: Sequence[FileResult], comparisons: Sequence[Comparison]) -> list[str]:
-    warnings = []
-    for result in results:
-        overall, path = result.overall, result.scored.path
-        if overall.errors:
-            answers = "1 answer" if overall.errors == 1 else f"{overall.errors} answers"
-            warnings.append(f"{path}: {answers} could not be judged, scored 0")
-        if result.scored.unanswered:
-            prompts = "1 prompt was" if result.scored.unanswered == 1 else f"{result.scored.unanswered} prompts were"
-            warnings.append(f"{path}: {prompts} not answered and left out; `rlkit generate --retry-failed` tries again")
-        if overall.samples[0] != overall.samples[1]:
-            fewest, most = overall.samples
-            warnings.append(f"{path}: prompts have {fewest} to {most} answers; pass@k goes up to the fewest")
-        if "," in result.scored.model:
-            warnings.append(f"{path}: holds answers of several models: {result.scored.model}")
-    warnings.extend(
-        f"{comparison.second}: compared on the {comparison.test.prompts} prompts in common; {comparison.only_first} are "
-        f"only in {comparison.first}, {comparison.only_second} only in {comparison.second}"
-        for comparison in comparisons
-        if comparison.only_first or comparison.only_second
-    )
-    return warnings

@@ -6,30 +6,39 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlkit.evaluation.distributions import normal_quantile, sign_test_p_value
-from rlkit.evaluation.statistics import are_binary, bootstrap_interval, standard_error
+import numpy as np
+
+from rlkit.evaluation.distributions import normal_quantile, sign_test_p_value, student_t_quantile
+from rlkit.evaluation.statistics import ClusterSums, Floats, are_binary, cluster_sums
 
 POWER = 0.8
 """Chance with which a difference of the reported smallest detectable size would be found."""
-EXACT_DIFFERENCES = 14
-"""Up to so many prompts with a difference, all sign changes are tried; beyond it `SIGN_FLIPS` random ones."""
+EXACT_CLUSTERS = 14
+"""Up to so many clusters with a difference, all sign changes are tried; beyond it `SIGN_FLIPS` random ones."""
 SIGN_FLIPS = 20_000
 _SIGNS_AT_ONCE = 4_000_000
+_ROUNDING = 1e-9  # relative: sums of the same differences in another order differ by less
 
 
 @dataclass(frozen=True)
 class PairedTest:
     """The second model minus the first, over the same prompts.
 
-    p_value     of no difference, two-sided; bounded below by 1 / (SIGN_FLIPS + 1) for a random permutation test
-    detectable  smallest difference that would be found with 80 % power at this level and number of prompts
-    method      mcnemar (exact; 0/1, one answer each) or permutation (sign changes of the prompts' mean differences)
+    clusters        independent units among the prompts; as many as prompts unless families of prompts were named
+    standard_error  of the difference, over clusters
+    low, high       interval of the difference
+    p_value         of no difference, two-sided; bounded below by about 1 / (2 SIGN_FLIPS) for a random permutation test
+    detectable      smallest true difference that would be found with 80 % power with these prompts, at the level divided
+                    by the number of comparisons
+    method          mcnemar (mid-p; 0/1, one answer each) or permutation (sign changes of the clusters' differences)
     """
 
     prompts: int
+    clusters: int
     first: float
     second: float
     difference: float
+    standard_error: float
     low: float
     high: float
     p_value: float
@@ -43,64 +52,74 @@ def compare_paired(
     first: Sequence[Sequence[float]],
     second: Sequence[Sequence[float]],
     *,
+    clusters: Sequence[int] | None = None,
     confidence: float = 0.95,
-    bootstrap_samples: int = 2000,
+    comparisons: int = 1,
     seed: int = 0,
 ) -> PairedTest:
-    """Compare two models by their scores on the same prompts, in the same order. Raises `ValueError` for none or unequal counts."""
+    """Compare two models by their scores on the same prompts, in the same order. Raises `ValueError` for none or unequal counts.
+
+    clusters: a number for each prompt; prompts with the same number are not independent. comparisons: how many are made,
+    for `detectable` alone.
+    """
     if not first or len(first) != len(second):
         raise ValueError(f"paired comparison of {len(first)} and {len(second)} prompts")
-    before = [math.fsum(row) / len(row) for row in first]
-    after = [math.fsum(row) / len(row) for row in second]
-    differences = [b - a for a, b in zip(before, after, strict=True)]
-    better = sum(difference > 0 for difference in differences)
-    worse = sum(difference < 0 for difference in differences)
-    single = all(len(row) == 1 for row in (*first, *second))
+    before, after = _means(first), _means(second)
+    differences = after - before
+    better, worse = int((differences > 0).sum()), int((differences < 0).sum())
+    sums = cluster_sums(differences, clusters)
+    level = 0.5 + confidence / 2
+    single = clusters is None and all(len(row) == 1 for row in (*first, *second))
     if single and are_binary(before) and are_binary(after):
-        method, p_value = "mcnemar", sign_test_p_value(better, worse)
-        low, high, error = _binary_interval(better, worse, len(differences), confidence)
+        method, p_value, quantile = "mcnemar", sign_test_p_value(better, worse), normal_quantile(level)
+        centre, error = _binary_difference(better, worse, len(differences))
     else:
-        method, p_value = "permutation", sign_flip_p_value(differences, seed=seed)
-        interval = bootstrap_interval(differences, confidence=confidence, samples=bootstrap_samples, seed=seed)
-        low, high, error = interval.low, interval.high, standard_error(differences)
+        method, p_value = "permutation", sign_flip_p_value(sums.totals, seed=seed)
+        quantile = student_t_quantile(level, sums.degrees)
+        centre, error = sums.mean, sums.standard_error
     return PairedTest(
         prompts=len(differences),
-        first=math.fsum(before) / len(before),
-        second=math.fsum(after) / len(after),
-        difference=math.fsum(differences) / len(differences),
-        low=low,
-        high=high,
+        clusters=len(sums.totals),
+        first=float(before.mean()),
+        second=float(after.mean()),
+        difference=sums.mean,
+        standard_error=error,
+        low=centre - quantile * error,
+        high=centre + quantile * error,
         p_value=p_value,
-        detectable=(normal_quantile(0.5 + confidence / 2) + normal_quantile(POWER)) * error,
+        detectable=_detectable(sums, error, method, 1 - confidence, comparisons),
         method=method,
         better=better,
         worse=worse,
     )
 
 
-def sign_flip_p_value(differences: Sequence[float], *, seed: int = 0) -> float:
-    """Two-sided p-value of a zero mean: how often random signs make the sum at least as far from zero as it is.
+def sign_flip_p_value(differences: Sequence[float] | Floats, *, seed: int = 0) -> float:
+    """Two-sided p-value of a zero mean: how often random signs make the sum as far from zero as it is.
 
-    All signs when at most EXACT_DIFFERENCES differences are not zero; otherwise SIGN_FLIPS random ones, with the
-    observed signs counted among them so that the level holds (Phipson and Smyth 2010, doi:10.2202/1544-6115.1585).
+    All signs when at most EXACT_CLUSTERS differences are not zero; equal sums count fully, so that the test never exceeds
+    its level. Otherwise SIGN_FLIPS random ones, with the observed signs among them (Phipson and Smyth 2010,
+    doi:10.2202/1544-6115.1585), and equal sums count half (mid-p): scores of few possible values have many equal sums, and
+    counting them fully would make the test reject less often than its level says.
     """
-    import numpy as np
-
-    values = np.asarray([difference for difference in differences if difference != 0.0], dtype=np.float64)
+    values = np.asarray(differences, dtype=np.float64)
+    values = values[values != 0.0]
     if len(values) == 0:
         return 1.0
-    observed = abs(float(values.sum())) * (1 - 1e-12)  # rounding must not turn an equal sum into a smaller one
-    if len(values) <= EXACT_DIFFERENCES:
+    observed = abs(float(values.sum()))
+    margin = _ROUNDING * float(np.abs(values).sum())
+    if len(values) <= EXACT_CLUSTERS:
         bits = np.arange(1 << len(values))[:, None] >> np.arange(len(values)) & 1
-        return float((np.abs((1.0 - 2.0 * bits) @ values) >= observed).mean())
+        return float((np.abs((1.0 - 2.0 * bits) @ values) >= observed - margin).mean())
     generator = np.random.default_rng(seed)
     at_once = max(1, _SIGNS_AT_ONCE // len(values))
-    extreme = 0
+    extreme = 0.5  # the observed signs
     for start in range(0, SIGN_FLIPS, at_once):
         rows = min(at_once, SIGN_FLIPS - start)
-        signs = 1.0 - 2.0 * generator.integers(0, 2, size=(rows, len(values)))
-        extreme += int((np.abs(signs @ values) >= observed).sum())
-    return (extreme + 1) / (SIGN_FLIPS + 1)
+        signs = 1.0 - 2.0 * generator.integers(0, 2, size=(rows, len(values)), dtype=np.int8)
+        sums = np.abs(signs @ values)
+        extreme += float((sums > observed + margin).sum()) + 0.5 * float((np.abs(sums - observed) <= margin).sum())
+    return min(1.0, extreme / (SIGN_FLIPS + 1))
 
 
 def holm_adjusted(p_values: Sequence[float]) -> list[float]:
@@ -114,13 +133,23 @@ def holm_adjusted(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _binary_interval(better: int, worse: int, prompts: int, confidence: float) -> tuple[float, float, float]:
-    """Interval and standard error of the difference of two proportions from the same prompts.
+def _means(scores: Sequence[Sequence[float]]) -> Floats:
+    return np.array([math.fsum(row) / len(row) for row in scores])
+
+
+def _detectable(sums: ClusterSums, error: float, method: str, alpha: float, comparisons: int) -> float:
+    """(quantile of the level + quantile of the power) * standard error (Bloom 1995, doi:10.1177/0193841X9501900504)."""
+    level = 1 - alpha / (2 * comparisons)
+    if method == "mcnemar":
+        return (normal_quantile(level) + normal_quantile(POWER)) * error
+    return (student_t_quantile(level, sums.degrees) + student_t_quantile(POWER, sums.degrees)) * error
+
+
+def _binary_difference(better: int, worse: int, prompts: int) -> tuple[float, float]:
+    """Centre of the interval, and standard error, of the difference of two proportions from the same prompts.
 
     One prompt is added to each kind of disagreement (Bonett and Price 2012, doi:10.3102/1076998611411915), so that
     few disagreements do not look like certainty.
     """
     up, down = (better + 1) / (prompts + 2), (worse + 1) / (prompts + 2)
-    error = math.sqrt((up + down - (up - down) ** 2) / (prompts + 2))
-    half = normal_quantile(0.5 + confidence / 2) * error
-    return max(-1.0, up - down - half), min(1.0, up - down + half), error
+    return up - down, math.sqrt((up + down - (up - down) ** 2) / (prompts + 2))

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from rlkit.evaluation.compare import Comparison
 from rlkit.evaluation.evaluate import EvaluationResult, FileResult
+from rlkit.evaluation.numbers import bounds, number, p_value, signed
 from rlkit.evaluation.statistics import Interval
-from rlkit.evaluation.summary import SourceSummary
+from rlkit.evaluation.summary import ALL_SOURCES, SourceSummary
+from rlkit.evaluation.text_table import TextTable
 
-TEST_NAMES = {"mcnemar": "exact McNemar test", "permutation": "sign-flip permutation test over prompts"}
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """The first column holds names, all others numbers."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
+MICRO, MACRO = "mean of prompts", "mean of sources"
+TEST_NAMES = {"mcnemar": "mid-p McNemar test", "permutation": "sign-flip permutation test over {units}"}
 
 
 def result_tables(result: EvaluationResult) -> list[TextTable]:
-    """One table for each file, and one of the comparisons when there are any."""
+    """The scores of each file, what several answers are worth together where there are several, and the comparisons."""
     percent = f"{100 * result.confidence:g} % interval"
-    tables = [_file_table(file, percent) for file in result.files]
+    tables = []
+    for file in result.files:
+        if file.summaries:
+            tables.append(_file_table(file, percent))
+            tables += _several_answers_table(file, percent)
+        tables += _harness_table(file)
     if result.comparisons:
         tables.append(_comparison_table(result, percent))
     return tables
@@ -34,60 +29,76 @@ def result_tables(result: EvaluationResult) -> list[TextTable]:
 
 def conclusions(result: EvaluationResult) -> list[str]:
     """Each comparison in a sentence; a difference that may be chance is called so."""
-    return [
-        _sentence(comparison, _is_share(result, comparison), result.confidence) for comparison in result.comparisons
-    ]
-
-
-def plain_text(table: TextTable, *, width: int = 0) -> str:
-    """The table in aligned columns, without colours; rows and columns are exchanged where only that fits into `width` (0: any)."""
-    lines = _aligned([table.header, *table.rows])
-    if width and max(map(len, lines)) > width:
-        upright = _aligned(list(zip(table.header, *table.rows, strict=True)))
-        lines = upright if max(map(len, upright)) <= width else lines
-    return "\n".join([table.title, "", *lines, *(f"  {note}" for note in table.notes)])
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Names to the left, numbers to the right, a rule under the first row."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        lines.append("  " + "  ".join([row[0].ljust(widths[0]), *cells[1:]]))
-    return [lines[0], "  " + "-" * (len(lines[0]) - 2), *lines[1:]]
+    return [_sentence(comparison, result.confidence) for comparison in result.comparisons]
 
 
 def _file_table(file: FileResult, level: str) -> TextTable:
-    share = _in_percent(file.overall)
-    ks = [k for k in file.overall.pass_at if k > 1]
-    majority = file.overall.majority is not None
-    most = file.overall.samples[1]
+    """One row for each data source; with several, the mean of all prompts and the mean of the sources below."""
+    overall, *sources = file.summaries
+    most = overall.samples[1]
+    clustered = overall.clusters != overall.prompts - overall.unjudged
+    errors = overall.errors > 0
     header = [
         "data source",
         "prompts",
+        *(["clusters"] if clustered else []),
         *(["answers"] if most > 1 else []),
         f"mean@{most}" if most > 1 else "score",
         level,
+        *(["errors"] if errors else []),
+        *(["tokens", "cut off"] if overall.length else []),
     ]
-    header += [text for k in ks for text in (f"pass@{k}", level)]
-    header += [f"maj@{most}", level] if majority else []
-    header += ["tokens", "cut off"]
     rows = []
-    for summary in file.summaries:
+    for summary in [*sources, overall]:
+        name = MICRO if summary.data_source == ALL_SOURCES and sources else summary.data_source
         fewest, largest = summary.samples
-        row = [summary.data_source, str(summary.prompts)]
-        if most > 1:
-            row.append(str(largest) if fewest == largest else f"{fewest}-{largest}")
-        row += _cells(summary.score, share)
-        for k in ks:
-            row += _cells(summary.pass_at[k], share=True) if k in summary.pass_at else ["-", "-"]
-        if majority:
-            row += ["-", "-"] if summary.majority is None else _cells(summary.majority, share)
-        row += [f"{summary.length:.0f}", f"{100 * summary.truncated:.1f} %"]
+        row = [name, str(summary.prompts)]
+        row += [str(summary.clusters)] if clustered else []
+        row += [str(largest) if fewest == largest else f"{fewest}-{largest}"] if most > 1 else []
+        row += _cells(summary.score, summary.is_share)
+        row += [str(summary.errors)] if errors else []
+        row += [f"{summary.length:.0f}", f"{100 * summary.truncated:.1f} %"] if overall.length else []
         rows.append(tuple(row))
-    title = f"{file.scored.path} ({file.scored.model})" if file.scored.model else file.scored.path
-    return TextTable(title, tuple(header), tuple(rows), tuple(_part_notes(file.overall)))
+    if file.macro is not None:
+        row = [MACRO, ""] + [""] * (clustered + (most > 1))
+        row += _cells(file.macro, overall.is_share) + [""] * (errors + 2 * bool(overall.length))
+        rows.append(tuple(row))
+    scored = file.scored
+    other = scored.model if scored.model not in ("", scored.name) else ""
+    title = f"{scored.name} ({other})" if other else scored.name
+    return TextTable(title, tuple(header), tuple(rows), tuple(_part_notes(overall)))
+
+
+def _several_answers_table(file: FileResult, level: str) -> list[TextTable]:
+    """pass@k and maj@k: a row for each, data source by data source."""
+    overall, *sources = file.summaries
+    rows = []
+    for summary in [*sources, overall]:
+        name = MICRO if summary.data_source == ALL_SOURCES and sources else summary.data_source
+        measured = [(f"pass@{k}", interval, True) for k, interval in summary.pass_at.items() if k > 1]
+        measured += [(f"maj@{k}", interval, summary.is_share) for k, interval in summary.majority_at.items()]
+        for label, interval, share in measured:
+            rows.append((name, label, *_cells(interval, share)))
+            name = ""
+    if not rows:
+        return []
+    title = f"{file.scored.name}: several answers together"
+    return [TextTable(title, ("data source", "measure", "value", level), tuple(rows))]
+
+
+def _harness_table(file: FileResult) -> list[TextTable]:
+    """Every number as lm-evaluation-harness prints it."""
+    if not file.harness:
+        return []
+    rows = []
+    task = ""
+    for found in file.harness:
+        error = "-" if found.standard_error is None else f"{found.standard_error:.4f}"
+        name = found.task if found.task != task else ""
+        rows.append((name, found.metric, found.filter, f"{found.value:.4f}", error))
+        task = found.task
+    header = ("task", "metric", "filter", "value", "standard error")
+    return [TextTable(f"{file.scored.name}: as lm-evaluation-harness reports it", header, tuple(rows))]
 
 
 def _part_notes(summary: SourceSummary) -> list[str]:
@@ -102,64 +113,44 @@ def _comparison_table(result: EvaluationResult, level: str) -> TextTable:
     counts = {comparison.test.prompts for comparison in result.comparisons}
     rows = []
     for comparison in result.comparisons:
-        test = comparison.test
-        share = _is_share(result, comparison)
+        test, share = comparison.test, comparison.is_share
         rows.append(
             (
                 comparison.second,
                 *([str(test.prompts)] if len(counts) > 1 else []),
-                _signed(test.difference, share),
-                f"{_signed(test.low, share)} to {_signed(test.high, share)}",
-                _p_value(comparison.adjusted_p_value),
+                signed(test.difference, share),
+                f"{signed(test.low, share)} to {signed(test.high, share)}",
+                p_value(comparison.adjusted_p_value),
                 comparison.verdict,
             )
         )
-    header = ("completions", *(["prompts"] if len(counts) > 1 else []), "difference", level, "p", "verdict")
-    notes = ["p is corrected for the number of comparisons (Holm)"] if len(rows) > 1 else []
+    header = ("compared", *(["prompts"] if len(counts) > 1 else []), "difference", level, "p", "verdict")
+    notes = []
+    if len(rows) > 1:
+        notes = [f"p is corrected for {len(rows)} comparisons (Holm); the intervals are not"]
     title = f"compared with {result.comparisons[0].first}, prompt by prompt"
     return TextTable(title, header, tuple(rows), tuple(notes))
 
 
-def _sentence(comparison: Comparison, share: bool, confidence: float) -> str:
-    test = comparison.test
-    interval = f"{100 * confidence:g} % interval {_signed(test.low, share)} to {_signed(test.high, share)}"
-    p_value = _p_value(comparison.adjusted_p_value)
-    evidence = f"{interval}, p {p_value if p_value.startswith('<') else '= ' + p_value}, {TEST_NAMES[test.method]}"
-    scope = f"{test.prompts} prompts"
+def _sentence(comparison: Comparison, confidence: float) -> str:
+    test, share = comparison.test, comparison.is_share
+    interval = f"{100 * confidence:g} % interval {signed(test.low, share)} to {signed(test.high, share)}"
+    p = p_value(comparison.adjusted_p_value)
+    clustered = test.clusters < test.prompts
+    name = TEST_NAMES[test.method].format(units="clusters" if clustered else "prompts")
+    evidence = f"{interval}, p {p if p.startswith('<') else '= ' + p}, {name}"
+    scope = f"{test.prompts} prompts in {test.clusters} clusters" if clustered else f"{test.prompts} prompts"
     unit = " points" if share else ""
     if comparison.significant:
-        amount = _number(abs(test.difference), share).removesuffix(" %")
+        amount = number(abs(test.difference), share).removesuffix(" %")
         return f"{comparison.second} is {comparison.verdict} than {comparison.first} by {amount}{unit} ({evidence}, {scope})."
-    detectable = _number(test.detectable, share).removesuffix(" %")
+    detectable = number(test.detectable, share).removesuffix(" %")
     return (
         f"The difference between {comparison.second} and {comparison.first} is not significant: "
-        f"{_signed(test.difference, share)} ({evidence}). With these {scope}, a true difference of {detectable}{unit} "
+        f"{signed(test.difference, share)}{unit} ({evidence}). With these {scope}, a true difference of {detectable}{unit} "
         "would be found 4 times in 5."
     )
 
 
-def _is_share(result: EvaluationResult, comparison: Comparison) -> bool:
-    """Both files' scores are 0 or 1, so that means are shares and differences percentage points."""
-    by_path = {file.scored.path: file.overall for file in result.files}
-    return _in_percent(by_path[comparison.first]) and _in_percent(by_path[comparison.second])
-
-
-def _in_percent(summary: SourceSummary) -> bool:
-    return summary.score.method.startswith("wilson")
-
-
 def _cells(interval: Interval, share: bool) -> list[str]:
-    low = _number(interval.low, share).removesuffix(" %")
-    return [_number(interval.mean, share), f"{low} to {_number(interval.high, share)}"]
-
-
-def _number(value: float, share: bool) -> str:
-    return f"{100 * value:.1f} %" if share else f"{value:.4g}"
-
-
-def _signed(value: float, share: bool) -> str:
-    return f"{100 * value:+.1f}" if share else f"{value:+.4g}"
-
-
-def _p_value(value: float) -> str:
-    return "< 0.0001" if value < 0.0001 else f"{value:.4f}" if value < 0.1 else f"{value:.2f}"
+    return [number(interval.mean, share), bounds(interval, share)]

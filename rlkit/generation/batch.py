@@ -9,12 +9,14 @@ from pathlib import Path
 from rlkit.errors import ConfigError, RolloutError
 from rlkit.generation.answers import completion_rows
 from rlkit.generation.completions_file import CompletionRow, append_rows, read_rows, repair_tail, write_rows
+from rlkit.generation.rates import AnswerRates
 from rlkit.plugin.hooks import HookRelay
 from rlkit.plugin.hookspecs import RunInfo
 from rlkit.protocols import Tokenizer
 from rlkit.rewards.scoring import decode_responses
 from rlkit.rollout.answered import AnsweredBatch, AnswersBatches
 from rlkit.trainers.clock import StageClock
+from rlkit.trainers.conversation_metrics import conversation_metrics
 from rlkit.trainers.stop_signal import StopSignal
 from rlkit.types import PromptBatch, SamplingParams
 
@@ -55,11 +57,11 @@ class BatchGeneration:
     engine_metrics: Callable[[], Mapping[str, float]] = dict
 
     def run(self, batches: Sequence[PromptBatch], *, run: RunInfo, hooks: HookRelay, stop: StopSignal) -> Progress:
-        """Answer each batch and append its rows durably, until done or asked to stop.
+        """Answer each batch and append its rows durably, until done or asked to stop: then what is begun is finished.
 
         Raises `RolloutError` when nothing at all can be answered: then it is not the prompts that are wrong.
         """
-        progress = Progress()
+        progress, rates = Progress(), AnswerRates()
         answered = iter(self.answers(_until(batches, stop), self.sampling, keep_going=self.keep_going))
         for number, batch in enumerate(batches, start=1):
             clock = StageClock()
@@ -71,13 +73,11 @@ class BatchGeneration:
             append_rows(self.output, self._rows(batch, done))
             progress.answered += len(batch) - len(done.failed)
             progress.failed += len(done.failed)
-            hooks.step_finished(run=run, step=number, metrics=self._metrics(batch, done, clock))
-            if stop.requested:
-                break
+            hooks.step_finished(run=run, step=number, metrics=self._metrics(batch, done, clock, rates))
         return progress
 
     def _check_any_success(self, done: AnsweredBatch, progress: Progress) -> None:
-        if done.rollouts is None and len(done.failed) > 1 and not progress.answered:
+        if done.rollouts is None and len(done.failed) > 1 and not progress.answered and not done.engine_answers:
             first = done.failed[0]
             raise RolloutError(
                 f"none of the {len(done.failed)} prompts of a batch could be answered; row {first.prompt.row_id}: {first.error}"
@@ -97,22 +97,27 @@ class BatchGeneration:
         place = {prompt.row_id: position for position, prompt in enumerate(batch.prompts)}
         return sorted(rows, key=lambda row: place[row.prompt.row_id])
 
-    def _metrics(self, batch: PromptBatch, done: AnsweredBatch, clock: StageClock) -> dict[str, float]:
-        seconds = max(clock.seconds("rollout"), 1e-9)
+    def _metrics(
+        self, batch: PromptBatch, done: AnsweredBatch, clock: StageClock, rates: AnswerRates
+    ) -> dict[str, float]:
         metrics = {
             "generate/prompts": float(len(batch)),
             "generate/failed": float(len(done.failed)),
             **self.engine_metrics(),
             **clock.metrics(),
         }
-        if done.rollouts is not None:
-            lengths = done.rollouts.response_ids.lengths.double()
-            metrics |= {
-                "response/length_mean": float(lengths.mean()),
-                "rollout/tokens_per_s": float(lengths.sum()) / seconds,
-                "generate/answers_per_s": len(done.rollouts) / seconds,
-            }
-        return metrics
+        if done.rollouts is None:
+            rates.batch_done(answers=0, tokens=0)
+            return metrics
+        lengths = done.rollouts.response_ids.lengths
+        rates.batch_done(answers=len(done.rollouts), tokens=int(lengths.sum()))
+        return {
+            **metrics,
+            "response/length_mean": float(lengths.double().mean()),
+            "rollout/tokens_per_s": rates.tokens_per_s,
+            "generate/answers_per_s": rates.answers_per_s,
+            **conversation_metrics(done.rollouts),
+        }
 
 
 def _until(batches: Sequence[PromptBatch], stop: StopSignal) -> Iterator[PromptBatch]:
@@ -143,6 +148,12 @@ def answered_rows(output: Path, prompts: PromptBatch) -> AnsweredRows:
             )
         (failed if row.error else answered).add(row_id)
     return AnsweredRows(frozenset(answered), frozenset(failed))
+
+
+def proven_prompt(prompts: PromptBatch, before: AnsweredRows) -> PromptBatch | None:
+    """One of the prompts that the file holds answers to."""
+    rows = [row for row, prompt in enumerate(prompts.prompts) if prompt.row_id in before.answered]
+    return prompts.select(rows[:1]) if rows else None
 
 
 def drop_failed_rows(output: Path) -> None:

@@ -5,8 +5,9 @@ JSON Lines, one line for each prompt with all of its answers:
     {"row_id": 0, "data_source": "gsm8k", "messages": [...], "reference": "18", "extra": {}, "model": "runs/a/model",
      "completions": [{"text": "...", "finish_reason": "stop", "num_tokens": 31}]}
 
-A prompt that is a plain string has "prompt" instead of "messages"; "token_ids", "log_probs" and "conversation" (what
-was said, when there were several turns) of a completion are optional. A prompt that could not be answered has no
+A prompt that is a plain string has "prompt" instead of "messages"; "token_ids", "log_probs", "response_mask" (1 on the
+tokens that were sampled, 0 on those of tools and environments) and "conversation" (what was said, when there were
+several turns) of a completion are optional. A prompt that could not be answered has no
 completions, and "error" says why. Lines are only ever appended, each batch durably, so a killed run loses at most its
 last line.
 """
@@ -32,6 +33,8 @@ from rlkit.types.rollouts import FinishReason
 class Completion:
     """One answer. token_ids and log_probs (nats, aligned with token_ids) are None when they were not asked for.
 
+    response_mask is True on tokens that were sampled; None where that is all of them, or there are no token_ids.
+
     Of a conversation of several turns `text` is the last one, and num_tokens counts everything behind the prompt.
     """
 
@@ -40,6 +43,7 @@ class Completion:
     num_tokens: int = 0
     token_ids: tuple[int, ...] | None = None
     log_probs: tuple[float, ...] | None = None
+    response_mask: tuple[bool, ...] | None = None
     conversation: Conversation | None = None
 
 
@@ -163,6 +167,8 @@ def _encode_completion(completion: Completion) -> dict[str, Any]:
         content["token_ids"] = list(completion.token_ids)
     if completion.log_probs is not None:
         content["log_probs"] = list(completion.log_probs)
+    if completion.response_mask is not None:
+        content["response_mask"] = list(map(int, completion.response_mask))
     if completion.conversation is not None:
         content["conversation"] = asdict(completion.conversation)
     return content
@@ -197,7 +203,7 @@ def _decode_completion(content: Mapping[str, Any]) -> Completion:
     finish_reason = content.get("finish_reason", "stop")
     if finish_reason not in get_args(FinishReason):
         raise ValueError(f"finish_reason is {finish_reason!r}, not one of {', '.join(get_args(FinishReason))}")
-    token_ids, log_probs = content.get("token_ids"), content.get("log_probs")
+    token_ids, log_probs, mask = (content.get(name) for name in ("token_ids", "log_probs", "response_mask"))
     return Completion(
         text=text,
         finish_reason=finish_reason,
@@ -205,6 +211,7 @@ def _decode_completion(content: Mapping[str, Any]) -> Completion:
         token_ids=None if token_ids is None else tuple(token_ids),
         # JSON has no infinity: a log-prob of minus infinity is written as null.
         log_probs=None if log_probs is None else tuple(-math.inf if value is None else value for value in log_probs),
+        response_mask=None if mask is None else tuple(map(bool, mask)),
         conversation=_decode_conversation(content["conversation"]) if content.get("conversation") else None,
     )
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from rlkit.errors import ConfigError
 from rlkit.tracking.run_folder import write_atomically
+from rlkit.tracking.sole_process import sole_process
 
 BLOCK_BYTES = 4096
 BLOCKS_PER_FILE = 64
@@ -36,6 +36,11 @@ def weights_fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def text_fingerprint(text: str) -> str:
+    """Changes when the text does; empty for an empty one."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
+
+
 def check_origin(output: Path, origin: Mapping[str, Any]) -> None:
     """Write `origin` for a new file; for one that is to be continued, refuse any difference.
 
@@ -45,27 +50,23 @@ def check_origin(output: Path, origin: Mapping[str, Any]) -> None:
     plain = json.loads(json.dumps(origin))
     if output.exists() and output.stat().st_size and path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
-        for key, value in plain.items():
-            if before.get(key) != value:
+        for key in [*plain, *before]:
+            if before.get(key) != plain.get(key):
                 raise ConfigError(
-                    f"{output} was begun with {key} = {before.get(key)!r}, this run has {value!r}: "
+                    f"{output} was begun with {key} = {before.get(key)!r}, this run has {plain.get(key)!r}: "
                     "choose another --output, or remove the file to make all answers anew"
                 )
         return
     write_atomically(path, json.dumps(plain, indent=2) + "\n")
 
 
-@contextmanager
-def only_writer(output: Path) -> Iterator[None]:
-    """Until the end no other run may append to `output`, whose origin must have been checked; a kill ends it too.
+def only_writer(output: Path) -> AbstractContextManager[None]:
+    """Until the end no other run may append to `output`: both would answer the same prompts. A kill ends it too.
 
-    Raises `ConfigError` when one does already: both would answer the same prompts.
+    Raises `ConfigError` when one does already. Enter it before `check_origin`, which may begin the file anew.
     """
-    with origin_path(output).open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(
-                f"another `rlkit generate` is writing {output}: wait for it, or choose another --output"
-            ) from error
-        yield
+
+    def refusal(holder: str) -> str:
+        return f"another `rlkit generate` ({holder}) is writing {output}: wait for it, or choose another --output"
+
+    return sole_process(output.with_name(f".{output.name}.lock"), refusal)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from rlkit.errors import ModelError
+from rlkit.models.image_text import is_image_text
 from rlkit.models.safetensors_io import DEFAULT_SHARD_BYTES, stream_tensors, write_sharded
 from rlkit.models.shape import read_config_json
+from rlkit.models.sharded import copy_into
 from rlkit.models.suggestion import did_you_mean
 from rlkit.models.value_model import ValueModel
 
@@ -58,16 +60,18 @@ def build_model(
 
     From a folder, parameters are allocated but hold no values: `load_weights` gives them all (only a `score` head is
     zero). From a config object they are drawn at random from torch's global generator. Buffers such as the rotary
-    frequencies are right in both cases.
+    frequencies are right in both cases. On device `meta` parameters have no storage, and buffers are on the CPU.
     """
-    from transformers import AutoModel, AutoModelForCausalLM
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.initialization import no_init_weights
 
     from_folder = isinstance(source, Path)
     config: Any = load_config(source, trust_remote_code=trust_remote_code) if from_folder else copy.deepcopy(source)
-    auto_class = AutoModelForCausalLM if head == "causal_lm" else AutoModel
+    language_model = AutoModelForImageTextToText if _has_images(config) else AutoModelForCausalLM
+    auto_class = language_model if head == "causal_lm" else AutoModel
     try:
-        with torch.device(device), no_init_weights() if from_folder else nullcontext():
+        place = _parameters_without_storage() if device == "meta" else torch.device(device)
+        with place, no_init_weights() if from_folder else nullcontext():
             module: Any = auto_class.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
         if from_folder:
             module.tie_weights()  # part of the initialisation that was left out
@@ -79,6 +83,31 @@ def build_model(
         module = ValueModel(module, hidden_size=hidden_size, dtype=dtype, device=device)
     built: nn.Module = module.eval()
     return built
+
+
+def _has_images(config: Any) -> bool:
+    return any(is_image_text(architecture) for architecture in config.architectures or ())
+
+
+@contextmanager
+def _parameters_without_storage() -> Iterator[None]:
+    """Every parameter goes to device `meta` as soon as a module gets it, before its memory is ever touched.
+
+    Under `torch.device("meta")` the buffers would have no values either, and those that no file holds (the rotary
+    frequencies) could not be restored.
+    """
+    register = nn.Module.register_parameter
+
+    def register_without_storage(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        if param is not None and param.device.type != "meta":
+            param = nn.Parameter(param.to("meta"), requires_grad=param.requires_grad)
+        register(self, name, param)
+
+    nn.Module.register_parameter = register_without_storage  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 def load_weights(module: nn.Module, folder: Path) -> None:
@@ -104,7 +133,7 @@ def assign_weights(module: nn.Module, named_tensors: Iterable[tuple[str, Tensor]
     canonical: dict[int, str] = {}
     for name, tensor in targets.items():
         canonical.setdefault(id(tensor), name)
-    ignored = _ignored_names(module)
+    ignored = ignored_names(module)
     loaded: set[int] = set()
     with torch.no_grad():
         for name, tensor in named_tensors:
@@ -122,7 +151,7 @@ def assign_weights(module: nn.Module, named_tensors: Iterable[tuple[str, Tensor]
             # Of two names for one tied tensor the first in the module's order decides, whatever the order of arrival.
             if name != canonical[id(target)] and id(target) in loaded:
                 continue
-            target.copy_(tensor)
+            copy_into(target, tensor)
             loaded.add(id(target))
     missing = [name for key, name in canonical.items() if key not in loaded and name != SCORE]
     if missing:
@@ -180,7 +209,7 @@ def _renamed(name: str, prefix: str) -> str:
     return f"{prefix}.{name.removeprefix('model.')}" if name.startswith("model.") else name
 
 
-def _ignored_names(module: nn.Module) -> Callable[[str], bool]:
+def ignored_names(module: nn.Module) -> Callable[[str], bool]:
     """Predicate: tensors that a folder may hold although the module has no place for them."""
     backbone = module.model if isinstance(module, ValueModel) else module
     patterns = [re.compile(pattern) for pattern in getattr(backbone, "_keys_to_ignore_on_load_unexpected", None) or ()]

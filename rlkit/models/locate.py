@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from rlkit.errors import ModelError
+from rlkit.models.adapter_folder import base_model_of, is_adapter_folder
 
 CONFIG_PATTERNS = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 WEIGHT_PATTERNS = ("*.safetensors",)
@@ -40,6 +41,25 @@ def check_model_path(path: str) -> None:
         raise ModelError(_not_a_model(path))
 
 
+def base_and_adapter(path: str) -> tuple[str, Path | None]:
+    """What to locate, and the adapter on it: the base model of a folder in which peft keeps an adapter, else `path`, None.
+
+    Raises `ModelError` when the base model cannot be one, naming the adapter.
+    """
+    folder = Path(path).expanduser()
+    if not path or not is_adapter_folder(folder):
+        return path, None
+    base = base_model_of(folder)
+    try:
+        check_model_path(base)
+    except ModelError as error:
+        raise ModelError(
+            f"the adapter in '{path}' is on '{base}', where there is no model ({error}); correct base_model_name_or_path in "
+            "its adapter_config.json"
+        ) from error
+    return base, folder
+
+
 def locate_tokenizer(path: str, *, trust_remote_code: bool = False) -> Path:
     """As `locate_model`, but the folder needs tokenizer files only."""
     folder = _existing_folder(path)
@@ -67,6 +87,11 @@ def model_inside(folder: Path) -> Path | None:
 
 
 def _not_a_model(path: str) -> str:
+    if is_adapter_folder(Path(path).expanduser()):
+        return (
+            f"folder '{path}' is an adapter, which only generate and serve take; give a whole model, such as the merged "
+            "model/ that a run leaves beside its adapter/"
+        )
     return f"folder '{path}' has no config.json, so it is not a model (nor a run or checkpoint holding one)"
 
 

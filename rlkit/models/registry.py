@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from rlkit.errors import ModelError, PluginError
+from rlkit.models.image_text import is_image_text
 from rlkit.models.shape import architecture_of, read_config_json
 from rlkit.plugin import PluginKind
 from rlkit.protocols.family import ModelFamily
@@ -68,13 +69,14 @@ def installed_architectures() -> dict[str, tuple[str, ...]]:
 
 
 def transformers_knows(architecture: str) -> bool:
-    """Whether the installed transformers implements this architecture as a causal language model or a value model of one."""
+    """Whether the installed transformers implements this architecture as a language model, an image-text model, or a
+    value model of a language model."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     )
 
-    if architecture in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
+    if architecture in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() or is_image_text(architecture):
         return True
     return any(
         name == architecture and model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES

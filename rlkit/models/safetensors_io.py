@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlkit.errors import ModelError
+from rlkit.models.shard_file import ShardFile
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,38 +129,30 @@ def write_sharded(
 ) -> dict[str, TensorInfo]:
     """Write tensors under `folder`, at most `max_shard_bytes` a file (a larger tensor gets a file of its own).
 
-    Only one shard's tensors are held at a time. Files of an earlier, different split are removed at the end. Returns
-    what was written.
+    Each tensor is on disk before the next one is asked for, but for some small ones. Files of an earlier, different split
+    are removed at the end. Returns what was written. Raises `ModelError` for a tensor given twice, and when the disk
+    refuses.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shards: list[Path] = []
-    names: list[list[str]] = []
-    pending: dict[str, Tensor] = {}
-    pending_bytes = 0
-    for name, tensor in named_tensors:
-        size = tensor.numel() * tensor.element_size()
-        if pending and pending_bytes + size > max_shard_bytes:
-            shards.append(_write_shard(pending, folder, len(shards)))
-            names.append(list(pending))
-            pending, pending_bytes = {}, 0
-        if name in pending or any(name in earlier for earlier in names):
-            raise ModelError(f"tensor '{name}' was given twice")
-        pending[name] = tensor.detach().to("cpu").contiguous()
-        pending_bytes += size
-    if pending:
-        shards.append(_write_shard(pending, folder, len(shards)))
-        names.append(list(pending))
-    if not shards:
-        raise ModelError(f"no tensors to write to '{folder}'")
-    return _put_in_place(shards, names, folder)
-
-
-def _write_shard(tensors: Mapping[str, Tensor], folder: Path, number: int) -> Path:
-    from safetensors.torch import save_file
-
-    path = folder / f".shard-{number:05d}.partial"
-    save_file(dict(tensors), path, metadata={"format": "pt"})
-    return path
+    shards: list[ShardFile] = []
+    seen: set[str] = set()
+    try:
+        for name, tensor in named_tensors:
+            if name in seen:
+                raise ModelError(f"tensor '{name}' was given twice")
+            seen.add(name)
+            if not shards or not shards[-1].has_room_for(name, tensor, max_shard_bytes):
+                if shards:
+                    shards[-1].finish()
+                shards.append(ShardFile(folder / f".shard-{len(shards):05d}.partial"))
+            shards[-1].add(name, tensor)
+        if not shards:
+            raise ModelError(f"no tensors to write to '{folder}'")
+        shards[-1].finish()
+    finally:
+        for shard in shards:
+            shard.close()
+    return _put_in_place([shard.path for shard in shards], [shard.names for shard in shards], folder)
 
 
 def _put_in_place(shards: list[Path], names: list[list[str]], folder: Path) -> dict[str, TensorInfo]:

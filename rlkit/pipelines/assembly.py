@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,9 +11,10 @@ from typing import Any
 
 import torch
 
+from rlkit.cluster.garbage import collect_as_usual
+from rlkit.config.generation_section import GenerationSection
 from rlkit.config.ppo_sections import RolloutSection
 from rlkit.config.sections import (
-    GenerationSection,
     LoraSection,
     ModelSection,
     OptimizedSection,
@@ -26,9 +26,10 @@ from rlkit.config.serve_section import ServeSection
 from rlkit.data.chat import encode_prompts
 from rlkit.data.prompts import load_prompts
 from rlkit.data.rendering import Tools
-from rlkit.errors import ConfigError
+from rlkit.errors import ConfigError, DataError
 from rlkit.models.export import copy_companions
-from rlkit.models.locate import locate_model, locate_tokenizer
+from rlkit.models.image_text import takes_images
+from rlkit.models.locate import base_and_adapter, locate_model, locate_tokenizer
 from rlkit.models.registry import choose_family, find_family
 from rlkit.models.shape import read_shape
 from rlkit.models.tokenizer import load_tokenizer
@@ -37,27 +38,28 @@ from rlkit.plugin.loader import LoadedPlugin, build_plugin, load_plugin
 from rlkit.protocols import ModelFamily, ModelRole, RolloutEngine
 from rlkit.protocols.actor import LoraSettings, OptimizerSettings
 from rlkit.rollout.engine_model import EngineModel
+from rlkit.tracking.random_state import seed_generators
 from rlkit.tracking.run_folder import LOGGER
-from rlkit.types import PromptBatch
+from rlkit.types import Prompt, PromptBatch
 
 
 @dataclass(frozen=True)
 class LocatedModel:
-    """A model that is there, with its family and tokenizer, but not in memory."""
+    """A model that is there, with its family and tokenizer, but not in memory; `adapter`: peft's folder of one on it."""
 
     folder: Path
     plugin: LoadedPlugin
     family: ModelFamily
     tokenizer: Any
     context_length: int
+    adapter: Path | None = None
 
 
 def prepare_process(run: ProcessSection) -> str:
     """Threads and seeds; returns the device that `run.device` means here."""
     if run.threads:
         torch.set_num_threads(run.threads)
-    random.seed(run.seed)
-    torch.manual_seed(run.seed)
+    seed_generators(run.seed)
     cuda = torch.cuda.is_available()
     if run.device == "auto":
         return "cuda:0" if cuda else "cpu"
@@ -66,10 +68,11 @@ def prepare_process(run: ProcessSection) -> str:
     return run.device
 
 
-def locate(section: ModelSection) -> LocatedModel:
-    """Find the model's folder, family and tokenizer."""
+def locate(section: ModelSection, *, with_adapter: bool = False) -> LocatedModel:
+    """Find the model's folder, family and tokenizer; `with_adapter` allows an adapter's folder as `model.path`."""
     trust = section.trust_remote_code
-    folder = locate_model(section.path, trust_remote_code=trust)
+    path, adapter = base_and_adapter(section.path) if with_adapter else (section.path, None)
+    folder = locate_model(path, trust_remote_code=trust)
     plugin = load_plugin(PluginKind.MODEL_FAMILY, choose_family(folder, family=section.family))
     family = find_family(folder, family=section.family)
     tokenizer = load_tokenizer(
@@ -83,7 +86,8 @@ def locate(section: ModelSection) -> LocatedModel:
             f"the tokenizer has {len(tokenizer)} tokens, but the model in {folder} has a vocabulary of "
             f"{shape.vocab_size}; check model.tokenizer"
         )
-    return LocatedModel(folder, plugin, family, tokenizer, shape.context_length)
+    collect_as_usual()  # torch and transformers are there by now
+    return LocatedModel(folder, plugin, family, tokenizer, shape.context_length, adapter)
 
 
 def model_role(
@@ -138,10 +142,11 @@ def load_prompt_batch(
     *,
     name: str,
     tools: Tools = (),
+    text_only: str = "",
 ) -> PromptBatch:
     """Prompts of `paths` as token ids; dropped ones are reported. `name` is the section's, for messages.
 
-    tools: schemas that the chat template shows with every prompt that has none of its own.
+    text_only: what takes no images, for the refusal of prompts that have some; empty: the model decides. tools: schemas that the chat template shows with every prompt that has none of its own.
     """
     prompts = load_prompts(
         paths,
@@ -150,6 +155,7 @@ def load_prompt_batch(
         system_prompt=section.system_prompt,
         limit=section.limit,
     )
+    check_images(prompts, text_only or ("" if takes_images(located.folder) else f"the model in {located.folder}"))
     encoded = encode_prompts(
         prompts,
         located.tokenizer,
@@ -163,6 +169,16 @@ def load_prompt_batch(
     return encoded.batch
 
 
+def check_images(prompts: Sequence[Prompt], text_only: str) -> None:
+    """Raises `DataError` for the first prompt with images where `text_only`, if not empty, says what takes none."""
+    for prompt in prompts if text_only else ():
+        if prompt.images:
+            raise DataError(
+                f"prompt {prompt.row_id} (rows counted from 0) has images, and {text_only} takes text only; leave such rows "
+                "out (docs/engines.md says what takes images)"
+            )
+
+
 def build_engine(
     section: RolloutSection | GenerationSection | ServeSection,
     model: ModelSection,
@@ -171,19 +187,25 @@ def build_engine(
     device: str,
     *,
     name: str,
+    lora_rank: int = 0,
 ) -> RolloutEngine:
-    """The engine that `section` names, holding the model; `name` is the section's, for messages."""
+    """The engine that `section` names, holding the model; `name` is the section's, for messages.
+
+    lora_rank: largest rank of the adapters that it may be sent.
+    """
     engine: RolloutEngine = build_plugin(
         PluginKind.ROLLOUT_ENGINE,
         section.engine,
         section.options,
         where=f"{name}.options",
-        model=engine_model(model, run, located, device),
+        model=engine_model(model, run, located, device, lora_rank=lora_rank),
     )
     return engine
 
 
-def engine_model(model: ModelSection, run: ProcessSection, located: LocatedModel, device: str) -> EngineModel:
+def engine_model(
+    model: ModelSection, run: ProcessSection, located: LocatedModel, device: str, *, lora_rank: int = 0
+) -> EngineModel:
     """What an engine is told of the model."""
     return EngineModel(
         folder=located.folder,
@@ -193,6 +215,7 @@ def engine_model(model: ModelSection, run: ProcessSection, located: LocatedModel
         device=device,
         trust_remote_code=model.trust_remote_code,
         seed=run.seed,
+        lora_rank=lora_rank,
     )
 
 
@@ -208,7 +231,11 @@ def new_folder(target: Path) -> Iterator[Path]:
     aside = target.with_name(f".{target.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    yield aside
+    try:
+        yield aside
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
     shutil.rmtree(target, ignore_errors=True)
     aside.rename(target)
 

@@ -1,4 +1,4 @@
-"""From the keys of `[rollout]` to how prompts become rollouts: in one turn, or in conversations."""
+"""From the keys of `[rollout]` or `[generation]` to how prompts become rollouts: in one turn, or in conversations."""
 
 from __future__ import annotations
 
@@ -35,14 +35,17 @@ class Partners:
     environment: EnvironmentMaker | None = None
 
 
-def build_partners(section: ConversationSection) -> Partners:
-    """Raises `PluginError` for what cannot be imported and `ConfigError` for what is no tool or environment."""
-    calls = ForeignCalls(section.tool_timeout_s)
+def build_partners(section: ConversationSection, *, name: str = "rollout") -> Partners:
+    """Those that the config section `name` asks for.
+
+    Raises `PluginError` for what cannot be imported and `ConfigError` for what is no tool or environment.
+    """
+    calls = ForeignCalls(section.tool_timeout_s, section=name)
     return Partners(
         calls,
-        toolbox=Toolbox(load_tools(section.tools), calls) if section.tools else None,
-        call_format=find_format(section.tool_format) if section.tools else None,
-        environment=load_environment(section.environment, section.environment_options, calls)
+        toolbox=Toolbox(load_tools(section.tools, section=name), calls) if section.tools else None,
+        call_format=find_format(section.tool_format, section=name) if section.tools else None,
+        environment=load_environment(section.environment, section.environment_options, calls, section=name)
         if section.environment
         else None,
     )
@@ -55,8 +58,9 @@ def build_collector(
     *,
     max_prompt_tokens: int,
     context_length: int,
+    prompt_key: str = "data.max_prompt_tokens",
 ) -> Collector:
-    """How prompts become rollouts. Raises `DataError` when the chat template cannot show what the partners say."""
+    """How prompts become rollouts; `prompt_key` is the config key of `max_prompt_tokens`. Raises `DataError` when the chat template cannot show what the partners say."""
     if not section.is_conversation:
         return collect_rollouts
     toolbox = partners.toolbox
@@ -73,6 +77,7 @@ def build_collector(
             tool_tokens=section.max_tool_tokens,
             prompt_tokens=max_prompt_tokens,
             context=context_length,
+            prompt_key=prompt_key,
         ),
         calls=partners.calls,
         toolbox=toolbox,
@@ -82,12 +87,12 @@ def build_collector(
     )
 
 
-def check_references(section: ConversationSection) -> None:
+def check_references(section: ConversationSection, *, name: str) -> None:
     """Raises `PluginNotFoundError` with a line for each file that does not exist; imports nothing."""
-    files = [(key, name, name.rpartition(":")[0]) for key, name in _references(section) if is_file_reference(name)]
+    files = [(key, found, found.rpartition(":")[0]) for key, found in _references(section) if is_file_reference(found)]
     lines = [
-        f"{key}: file {file} of '{name}' does not exist"
-        for key, name, file in files
+        f"{name}.{key}: file {file} of '{reference}' does not exist"
+        for key, reference, file in files
         if not Path(file).expanduser().is_file()
     ]
     if lines:
@@ -96,11 +101,11 @@ def check_references(section: ConversationSection) -> None:
 
 def _references(section: ConversationSection) -> Iterator[tuple[str, str]]:
     for name in section.tools:
-        yield "rollout.tools", name
+        yield "tools", name
     if section.environment:
-        yield "rollout.environment", section.environment
+        yield "environment", section.environment
     if is_reference(section.tool_format):
-        yield "rollout.tool_format", section.tool_format
+        yield "tool_format", section.tool_format
 
 
 def _takes_lone_results(renderer: TurnRenderer) -> bool:

@@ -47,6 +47,8 @@ EXTRAS = (
     ("huggingface-hub", "huggingface_hub", "models from the Hugging Face Hub", "pip install huggingface-hub"),
 )
 """Optional distributions: name, module, what for, how to get it."""
+FOLDED_KINDS = (PluginKind.ADVANTAGE_ESTIMATOR, PluginKind.POLICY_LOSS)
+"""Kinds of which one distribution has many: those that are in order share a line; `rlkit plugins list` names them."""
 WANTED_KINDS = {
     PluginKind.MODEL_FAMILY: "pip install rlkit-hf rlkit-qwen rlkit-llama",
     PluginKind.ROLLOUT_ENGINE: "pip install rlkit-hf",
@@ -143,6 +145,7 @@ def _devices() -> Iterator[Finding]:
 
 def _plugins() -> Iterator[Finding]:
     plugins = installed_plugins()
+    folded: dict[str, list[str]] = {}
     for plugin in plugins:
         name = plugin.name
         if plugin.state == "disabled":
@@ -166,14 +169,24 @@ def _plugins() -> Iterator[Finding]:
         elif description.problem:
             remedy = f"upgrade or uninstall {plugin.distribution}; nothing else is affected"
             yield Finding("plugins", name, "wrong", description.problem, remedy)
+        elif plugin.kind in FOLDED_KINDS:
+            folded.setdefault(detail, []).append(name)
         else:
             yield Finding("plugins", name, "ok", detail)
+    for detail, names in folded.items():
+        yield Finding("plugins", names[0] if len(names) == 1 else f"{len(names)} plugins", "ok", detail)
     for kind, remedy in WANTED_KINDS.items():
         if not any(plugin.kind is kind and plugin.state == "ok" for plugin in plugins):
             yield Finding("plugins", kind.label, "wrong", f"no {kind.label} is installed", remedy)
 
 
 def _extras() -> Iterator[Finding]:
+    from rlkit.rewards.sandbox.availability import diagnose_sandbox
+
+    sandbox = diagnose_sandbox()
+    state: Literal["ok", "missing"] = "ok" if sandbox.works else "missing"
+    remedy = "" if sandbox.works else f"to run code (reward `code`): {sandbox.remedy}"
+    yield Finding("extras", "bubblewrap", state, sandbox.detail, remedy)
     for distribution, module, purpose, remedy in EXTRAS:
         version = _version(distribution)
         if version is not None and importlib.util.find_spec(module) is not None:

@@ -1,4 +1,8 @@
-"""`rlkit eval`: reward functions and completions files in, tables, sentences and a JSON file out."""
+"""`rlkit eval`: reward functions and answers in, tables, sentences and a JSON file out.
+
+completions files ─┐
+models ── answers ─┴─> verdicts ─> scores, intervals, comparisons      (tasks of lm-evaluation-harness: pipelines.tasks)
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlkit.evaluation.evaluate import EvaluationResult, as_json_values, evaluate_files
+from rlkit.config.runs import EvalConfig
+from rlkit.evaluation.evaluate import EvaluationResult, evaluate_files
+from rlkit.evaluation.result_json import as_json_values
 from rlkit.evaluation.statistics import IntervalSettings
-from rlkit.evaluation.tables import conclusions, plain_text, result_tables
-from rlkit.rewards.scorer import build_scorer
+from rlkit.evaluation.tables import conclusions, result_tables
+from rlkit.evaluation.text_table import plain_text
+from rlkit.evaluation.verdicts import VerdictFile
+from rlkit.pipelines.evaluation_names import digest, file_name
+from rlkit.pipelines.evaluation_scorer import evaluation_scorer, judge_of
+from rlkit.pipelines.evaluation_settings import evaluated_models, evaluation_folder, result_file
 from rlkit.tracking.output_file import check_writable
 from rlkit.tracking.run_folder import write_atomically
 
@@ -25,34 +35,79 @@ ProgressStarter = Callable[[str, int], Callable[[int], None]]
 
 
 def run_evaluate(resolved: Resolved, *, as_json: bool = False) -> EvaluationResult:
-    """Score, compare, print, and write `evaluation.output` when it is set."""
+    """Make answers, judge them, compare, print, and write the result where one is to be kept."""
     config = resolved.config
-    section = config.evaluation
-    if section.output:
-        check_writable(Path(section.output), remedy="choose another --output")
-    with build_scorer(config.reward) as scorer, _progress(quiet=as_json) as on_start:
-        result = evaluate_files(
-            section.completions,
-            scorer,
-            functions=config.reward.functions,
-            settings=IntervalSettings(section.confidence, section.bootstrap_samples, config.run.seed),
-            on_start=on_start,
-        )
-    if section.output:
-        _write(Path(section.output), result)
+    assert isinstance(config, EvalConfig)
+    folder, output = evaluation_folder(config), result_file(config)
+    if output is not None:
+        check_writable(output, remedy="choose another --output")
+    if config.evaluation.tasks:
+        from rlkit.pipelines.tasks import evaluate_tasks
+
+        assert folder is not None
+        result = evaluate_tasks(config, folder, interval_settings(config), quiet=as_json)
+    else:
+        result = _evaluate_answers(config, folder, quiet=as_json)
+    if output is not None:
+        write_atomically(output, json.dumps(as_json_values(result), indent=1) + "\n")
     if as_json:
         print(json.dumps(as_json_values(result)))
         return result
     for warning in result.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     _print_result(result)
-    if section.output:
-        print(f"\nresult: {section.output}")
+    if output is not None:
+        kept = f"; every answer's verdict: {folder}/" if folder is not None else ""
+        print(f"\nresult: {output}{kept}")
     return result
 
 
-def _write(path: Path, result: EvaluationResult) -> None:
-    write_atomically(path, json.dumps(as_json_values(result), indent=1) + "\n")
+def interval_settings(config: EvalConfig) -> IntervalSettings:
+    section = config.evaluation
+    return IntervalSettings(section.confidence, section.bootstrap_samples, config.run.seed, section.interval)
+
+
+def _evaluate_answers(config: EvalConfig, folder: Path | None, *, quiet: bool) -> EvaluationResult:
+    section = config.evaluation
+    labels = dict.fromkeys(section.completions, "")
+    if config.asks_models:
+        labels |= _answers_of_models(config, folder)
+    judge = judge_of(config)
+
+    def verdicts(path: str) -> VerdictFile | None:
+        return None if folder is None else VerdictFile.open(_verdict_path(folder, path), judge)
+
+    with evaluation_scorer(config) as scorer, _progress(quiet=quiet) as on_start:
+        return evaluate_files(
+            list(labels),
+            scorer,
+            functions=config.reward.functions,
+            settings=interval_settings(config),
+            labels=labels,
+            functions_by_source=section.rewards,
+            cluster=section.cluster,
+            verdicts=verdicts,
+            on_start=on_start,
+        )
+
+
+def _answers_of_models(config: EvalConfig, folder: Path | None) -> dict[str, str]:
+    """Completions file -> the model whose answers it holds, in the order in which they are compared."""
+    from rlkit.pipelines.evaluated_models import completions_of
+
+    assert folder is not None
+    labels = {}
+    for model in evaluated_models(config):
+        labels[str(completions_of(config, model, folder))] = model.label
+    return labels
+
+
+def _verdict_path(folder: Path, completions: str) -> Path:
+    """In `folder`, with a name that files of the same name in different folders do not share."""
+    path = Path(completions)
+    beside = path.resolve().parent == folder.resolve()
+    name = path.stem if beside else f"{file_name(path.stem)}-{digest(str(path.resolve()))}"
+    return folder / f"{name}.verdicts.jsonl"
 
 
 @contextmanager

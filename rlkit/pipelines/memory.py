@@ -19,6 +19,7 @@ OPTIMIZER_BYTES = 8
 """AdamW's two moments in float32."""
 LOGIT_COPIES = 3
 """A chunk's logits, their softmax and their gradient, float32 each."""
+KV_CACHE = "kv cache"
 SPARE_KV = 1.25
 """Engines allocate keys and values ahead of what is filled."""
 
@@ -37,10 +38,24 @@ class Phase:
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """Tokens that an engine's cache may hold and that it prefills at once; None: it does not say."""
+    """What an engine says of its memory; None: nothing.
+
+    cache_tokens    that its KV cache may hold
+    prefill_tokens  that it prefills at once
+    cache_bytes     of a KV cache that is there as a whole from the start
+    device_share    of a GPU that it takes for everything, in (0, 1]
+    keeps_cache     a cache of `cache_bytes` is not given back while others compute
+    """
 
     cache_tokens: int | None = None
     prefill_tokens: int | None = None
+    cache_bytes: int | None = None
+    device_share: float | None = None
+    keeps_cache: bool = False
+
+    def kept_bytes(self) -> dict[str, int]:
+        """What stays in memory through every phase, besides the parameters."""
+        return {KV_CACHE: self.cache_bytes} if self.keeps_cache and self.cache_bytes is not None else {}
 
 
 @dataclass(frozen=True)
@@ -154,10 +169,14 @@ def rollout_bytes(
     answers        answers asked for at once; the engine works on as many as its cache may hold
     prompt_tokens  longest prompt; longest: longest prompt with its answer
     """
-    rows = max(1, min(answers, (limits.cache_tokens or answers * longest) // longest))
+    fitting = limits.cache_tokens or answers * longest
+    if limits.cache_bytes is not None:
+        fitting = limits.cache_bytes // kv_cache_bytes(shape, 1, dtype)
+    rows = max(1, min(answers, fitting // longest))
+    needed = int(SPARE_KV * kv_cache_bytes(shape, rows * longest, dtype))
     prefill = min(rows * prompt_tokens, max(prompt_tokens, limits.prefill_tokens or rows * prompt_tokens))
     return {
-        "kv cache": int(SPARE_KV * kv_cache_bytes(shape, rows * longest, dtype)),
+        KV_CACHE: needed if limits.cache_bytes is None else limits.cache_bytes,
         "prefill": forward_bytes(shape, prefill, dtype, logit_tokens=rows),
     }
 

@@ -9,17 +9,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlkit.config.errors import validate_section
 from rlkit.config.ppo_sections import RolloutSection
 from rlkit.config.runs import EvalConfig, GenerateConfig, PPOConfig, ServeConfig, SFTConfig
 from rlkit.config.sections import ModelSection, OptimizedSection, ProcessSection, RunSection
 from rlkit.errors import RLKitError
-from rlkit.models.locate import locate_model
+from rlkit.models.locate import base_and_adapter, locate_model
 from rlkit.models.registry import choose_family
-from rlkit.models.shape import ModelShape, read_shape
+from rlkit.models.shape import ModelShape
 from rlkit.pipelines.algorithms import needs_of
 from rlkit.pipelines.batch_limits import check_enough_prompts, largest_micro_batch, most_micro_batches
+from rlkit.pipelines.engine_memory import engine_limits, engine_notes
+from rlkit.pipelines.evaluation_settings import evaluated_models, evaluation_arithmetic, result_file
+from rlkit.pipelines.known_shape import known_shape
 from rlkit.pipelines.memory import (
+    KV_CACHE,
     AdapterSize,
     EngineLimits,
     Phase,
@@ -35,6 +38,8 @@ from rlkit.pipelines.memory import (
     value_head_bytes,
     value_model_parameters,
 )
+from rlkit.pipelines.pass_tokens import largest_pass
+from rlkit.pipelines.placement_plan import engine_copies, with_placement
 from rlkit.pipelines.preflight import selections
 from rlkit.pipelines.replica_settings import (
     copies_beside_the_trainer,
@@ -43,7 +48,9 @@ from rlkit.pipelines.replica_settings import (
     replica_place,
     rollout_replicas,
 )
-from rlkit.plugin.loader import find_plugin, read_options_class, read_spec
+from rlkit.pipelines.residence import with_idle_models_away
+from rlkit.pipelines.reward_plan import with_reward_models
+from rlkit.plugin.loader import find_plugin
 from rlkit.plugin.references import is_reference
 from rlkit.plugin.spec import PluginKind
 
@@ -102,20 +109,27 @@ def build_plan(resolved: Resolved) -> Plan:
     """Reads config files, file headers and metadata only. Raises what the run itself would raise for them."""
     config = resolved.config
     if isinstance(config, SFTConfig):
-        return _plan_sft(resolved, config)
+        return with_placement(_plan_sft(resolved, config), config)
     if isinstance(config, PPOConfig):
-        return _plan_ppo(resolved, config)
+        return with_reward_models(
+            with_placement(with_idle_models_away(_plan_ppo(resolved, config), config), config), config.reward
+        )
     if isinstance(config, GenerateConfig):
         return _plan_generate(resolved, config)
     if isinstance(config, ServeConfig):
         return _plan_serve(resolved, config)
     assert isinstance(config, EvalConfig)
     data = tuple((path, _rows_text(path)) for path in config.evaluation.completions)
-    arithmetic = (
-        ("judged by", ", ".join(config.reward.functions)),
-        ("intervals", f"{100 * config.evaluation.confidence:g} %"),
+    data += _data(("prompts", config.generation.prompts))
+    device = planned_device(config.run) if config.asks_models else "cpu"
+    roles = tuple(
+        PlannedRole("evaluated model", device, config.generation.engine, model.path)
+        for model in evaluated_models(config)
     )
-    return Plan("eval", _output(config.evaluation.output), "cpu", _plugins(resolved), (), arithmetic, data, ())
+    output = str(result_file(config) or "")
+    arithmetic = evaluation_arithmetic(config)
+    plan = Plan("eval", _output(output), device, _plugins(resolved, config.model), roles, arithmetic, data, ())
+    return with_reward_models(plan, config.reward)
 
 
 def _plan_sft(resolved: Resolved, config: SFTConfig) -> Plan:
@@ -124,7 +138,7 @@ def _plan_sft(resolved: Resolved, config: SFTConfig) -> Plan:
     rows = _count(config.data.train, config.data.limit)
     steps = config.sft.steps or (None if rows is None else math.ceil(config.sft.epochs * rows / config.sft.batch_size))
     longest = config.data.max_length if shape is None else min(config.data.max_length, shape.context_length)
-    batch, budget = config.sft.batch_size, config.sft.micro_batch_tokens
+    batch, budget = config.sft.batch_size, largest_pass(config, config.sft.micro_batch_tokens, device=device)
     tokens = largest_micro_batch(batch, longest, budget)
     arithmetic = (
         (
@@ -191,10 +205,15 @@ def _plan_ppo(resolved: Resolved, config: PPOConfig) -> Plan:
         ),
         *(PlannedRole("reward", "this process", name, "") for name in config.reward.functions),
     )
-    copies = copies_beside_the_trainer(rollout_replicas(config.rollout), device)
-    phases = () if shape is None else _ppo_phases(config, shape, critic, reference, engines=copies)
+    copies = engine_copies(config, copies_beside_the_trainer(rollout_replicas(config.rollout), device), device)
+    section = config.rollout
+    limits = engine_limits(section.engine, section.options, where="rollout.options", device=device)
+    notes += engine_notes(section.engine, limits)
+    phases = (
+        () if shape is None else _ppo_phases(config, device, shape, critic, reference, engines=copies, limits=limits)
+    )
     return Plan(
-        "ppo", _folder(config.run, "ppo"), device, _plugins(resolved, config.model), roles, _ppo_arithmetic(config),
+        "ppo", _folder(config.run, "ppo"), device, _plugins(resolved, config.model), roles, _ppo_arithmetic(config, device),
         _data(("train", config.data.train), ("validation", config.data.validation)), phases, device_memory(device),
         tuple(notes),
     )  # fmt: skip
@@ -214,10 +233,10 @@ def _planned_critic(config: PPOConfig, device: str, actor: ModelShape | None, cr
     return PlannedRole("critic", device, config.actor.backend, path, _value_parameters(critic))
 
 
-def _ppo_arithmetic(config: PPOConfig) -> tuple[tuple[str, str], ...]:
+def _ppo_arithmetic(config: PPOConfig, device: str) -> tuple[tuple[str, str], ...]:
     longest = config.data.max_prompt_tokens + config.rollout.max_response_tokens
     per_epoch, epochs = config.mini_batches, config.algorithm.epochs
-    budget = config.actor.micro_batch_tokens
+    budget = largest_pass(config, config.actor.micro_batch_tokens, device=device)
     micro = most_micro_batches(config.mini_batch_samples, longest, budget)
     steps = per_epoch * epochs
     iterations = config.trainer.steps
@@ -252,13 +271,21 @@ def _conversations(section: RolloutSection) -> Iterator[tuple[str, str]]:
 
 
 def _ppo_phases(
-    config: PPOConfig, shape: ModelShape, critic: ModelShape | None, reference: ModelShape | None, *, engines: int
+    config: PPOConfig,
+    device: str,
+    shape: ModelShape,
+    critic: ModelShape | None,
+    reference: ModelShape | None,
+    *,
+    engines: int,
+    limits: EngineLimits,
 ) -> tuple[Phase, ...]:
     """engines: copies of the rollout engine in the memory that the trainer uses."""
     dtype = config.model.dtype
     longest = config.data.max_prompt_tokens + config.rollout.max_response_tokens
-    tokens = largest_micro_batch(config.mini_batch_samples, longest, config.actor.micro_batch_tokens)
-    log_prob_tokens = largest_micro_batch(config.samples_per_step, longest, config.actor.micro_batch_tokens)
+    budget = largest_pass(config, config.actor.micro_batch_tokens, device=device)
+    tokens = largest_micro_batch(config.mini_batch_samples, longest, budget)
+    log_prob_tokens = largest_micro_batch(config.samples_per_step, longest, budget)
     adapter = _adapter(shape, config.actor, config.model)
     resident = {f"actor {name}": number for name, number in trained_bytes(shape, adapter=adapter).items()}
     if critic is not None:
@@ -270,7 +297,7 @@ def _ppo_phases(
     if reference is not None:
         # What follows the actor in small steps is held in float32, as the actor is.
         resident["reference parameters"] = frozen_bytes(reference, "float32" if config.reference.moves else dtype)
-    resident |= times(engines, {"engine parameters": frozen_bytes(shape, dtype)})
+    resident |= times(engines, {"engine parameters": frozen_bytes(shape, dtype), **limits.kept_bytes()})
     if engines and config.rollout.placement != "in_process":
         resident["weights in shared memory"] = 2 * frozen_bytes(shape, dtype)  # Ray frees the old ones late
     rollout = rollout_bytes(
@@ -279,7 +306,7 @@ def _ppo_phases(
         prompt_tokens=config.data.max_prompt_tokens,
         longest=longest,
         dtype=dtype,
-        limits=engine_limits(config.rollout.engine, config.rollout.options, where="rollout.options"),
+        limits=limits,
     )
     casts = _cast_part(shape, dtype, adapter)
     forward = forward_bytes(shape, log_prob_tokens, dtype, logit_tokens=log_prob_tokens)
@@ -288,7 +315,8 @@ def _ppo_phases(
         Phase("log-probs", {**resident, **casts, "forward": forward}),
     ]
     if critic is not None:
-        critic_tokens = largest_micro_batch(config.mini_batch_samples, longest, config.critic.micro_batch_tokens)
+        budget = largest_pass(config, config.critic.micro_batch_tokens, device=device, role="critic")
+        critic_tokens = largest_micro_batch(config.mini_batch_samples, longest, budget)
         checkpointing = config.critic.gradient_checkpointing
         update = {
             **_cast_part(critic, dtype, critic_adapter),
@@ -317,16 +345,20 @@ def _plan_generate(resolved: Resolved, config: GenerateConfig) -> Plan:
         ("batches", "unknown" if batches is None else f"{batches:,} of {section.batch_prompts} prompts"),
     )
     phases: tuple[Phase, ...] = ()
+    limits = engine_limits(section.engine, section.options, where="generation.options", device=device)
+    notes += engine_notes(section.engine, limits)
     if shape is not None:
         engines = copies_on_a_device(generation_replicas(section), device)
-        answers = min(section.batch_prompts, rows or section.batch_prompts) * section.samples_per_prompt
+        # Of one engine a batch begins while the one before ends.
+        begun = section.batch_prompts * (1 if section.replicas or section.is_conversation else 2)
+        answers = min(begun, rows or begun) * section.samples_per_prompt
         rollout = rollout_bytes(
             shape,
             answers=math.ceil(answers / max(section.replicas, 1)),
             prompt_tokens=section.max_prompt_tokens,
             longest=section.max_prompt_tokens + section.max_response_tokens,
             dtype=config.model.dtype,
-            limits=engine_limits(section.engine, section.options, where="generation.options"),
+            limits=limits,
         )
         engine = {"engine parameters": frozen_bytes(shape, config.model.dtype), **rollout}
         phases = (Phase("rollout", times(engines, engine)),)
@@ -348,10 +380,13 @@ def _plan_serve(resolved: Resolved, config: ServeConfig) -> Plan:
         ("clients", f"send the key in {section.api_key_env}" if section.api_key_env else "need no key"),
         ("new weights", "from " + ", ".join(section.weights_folders) if section.weights_folders else "not accepted"),
     )
-    # How much cache the engine takes depends on who asks what, so only the weights are certain.
-    weights = (
-        () if shape is None else (Phase("serving", {"engine parameters": frozen_bytes(shape, config.model.dtype)}),)
-    )
+    # How much cache an engine takes that begins with none depends on who asks what, so it is not in the table.
+    limits = engine_limits(section.engine, section.options, where="serve.options", device=device)
+    notes += engine_notes(section.engine, limits)
+    cache = {} if limits.cache_bytes is None else {KV_CACHE: limits.cache_bytes}
+    weights: tuple[Phase, ...] = ()
+    if shape is not None:
+        weights = (Phase("serving", {"engine parameters": frozen_bytes(shape, config.model.dtype), **cache}),)
     role = PlannedRole("rollout engine", device, section.engine, config.model.path, _parameters(shape))
     return Plan(
         "serve", f"http://{section.host}:{section.port}", device, _plugins(resolved, config.model), (role,), arithmetic,
@@ -387,27 +422,6 @@ def model_notes(section: ModelSection) -> list[str]:
     return [f"model.trust_remote_code is on: Python code that comes with {section.path} will run"]
 
 
-def known_shape(path: str, notes: list[str]) -> ModelShape | None:
-    """The model's shape without its weights; None, and a note, when it cannot be had."""
-    try:
-        return read_shape(locate_model(path, with_weights=False, download=False))
-    except RLKitError as error:
-        note = f"sizes unknown: {error}"
-        if note not in notes:
-            notes.append(note)
-        return None
-
-
-def engine_limits(name: str, options: Mapping[str, Any], *, where: str) -> EngineLimits:
-    """What the engine's own options, defaults included, say about its working memory."""
-    if is_reference(name):
-        return EngineLimits()
-    plugin = find_plugin(PluginKind.ROLLOUT_ENGINE, name)
-    options_class = read_options_class(plugin, read_spec(plugin))
-    chosen = None if options_class is None else validate_section(options_class, options, where=where)
-    return EngineLimits(getattr(chosen, "max_batch_tokens", None), getattr(chosen, "max_prefill_tokens", None))
-
-
 def _cast_part(shape: ModelShape, dtype: str, adapter: AdapterSize | None = None) -> dict[str, int]:
     """A row of the memory table in mixed precision, else nothing."""
     return {} if dtype == "float32" else {f"weights in {dtype}": cast_bytes(shape, dtype, adapter=adapter)}
@@ -421,7 +435,7 @@ def _plugins(resolved: Resolved, model: ModelSection | None = None) -> tuple[Pla
     chosen = [(selection.kind, selection.name) for selection in selections(resolved)]
     if model is not None and model.family == "auto":
         try:
-            folder = locate_model(model.path, with_weights=False, download=False)
+            folder = locate_model(base_and_adapter(model.path)[0], with_weights=False, download=False)
             chosen.insert(0, (PluginKind.MODEL_FAMILY, choose_family(folder)))
         except RLKitError:
             pass  # known_shape has told why

@@ -66,7 +66,10 @@ def _memory(plan: Plan) -> list[str]:
         for row in rows
     ]  # fmt: skip
     if plan.device_bytes and plan.peak_bytes > plan.device_bytes:
-        lines.append("  more than the machine has: lower micro_batch_tokens, or use a smaller model or dtype")
+        lines.append(
+            "  more than the machine has: lower micro_batch_tokens below the tokens of the micro-batches above, "
+            "or use a smaller model or dtype"
+        )
     return [title, *(line.rstrip() for line in lines)]
 
 

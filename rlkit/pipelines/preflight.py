@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rlkit.errors import ConfigError, PluginError, PluginNotFoundError, RLKitError
 from rlkit.pipelines.algorithms import check_algorithm
 from rlkit.pipelines.batch_limits import check_context, check_ppo_context
+from rlkit.pipelines.evaluation_settings import evaluates_models
 from rlkit.plugin.loader import check_api_version, find_plugin, missing_requirements, read_options_class, read_spec
 from rlkit.plugin.references import is_file_reference, is_reference
 from rlkit.plugin.requirements import check_required_plugins
@@ -44,12 +45,18 @@ REQUIRED: Mapping[str, tuple[Required, ...]] = {
         Required("generation.prompts", "--data", "a file of prompts"),
     ),
     "serve": (Required("model.path", "--model", "a model folder or Hub id"),),
-    "eval": (Required("evaluation.completions", "COMPLETIONS", "a completions file"),),
+    "eval": (
+        Required("evaluation.completions", "COMPLETIONS", "a model with --model and --prompts, or a completions file"),
+    ),
 }
 
 
 CALLABLE_KINDS = (PluginKind.REWARD_FUNCTION, PluginKind.ADVANTAGE_ESTIMATOR, PluginKind.POLICY_LOSS)
 """Kinds whose plugins may be plain functions, with options that are parameters."""
+
+
+TAKES_ADAPTERS = ("generate", "serve", "eval")
+"""Runs whose model may be an adapter's folder."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +87,22 @@ def selections(resolved: Resolved) -> Iterator[Selection]:
         yield Selection(PluginKind.ROLLOUT_ENGINE, section.engine, section.options, "generation.options")
     if resolved.kind == "serve":
         yield Selection(PluginKind.ROLLOUT_ENGINE, config.serve.engine, config.serve.options, "serve.options")
-    if resolved.kind in ("ppo", "eval"):
+    if resolved.kind == "eval" and config.asks_models:
+        section = config.generation
+        yield Selection(PluginKind.ROLLOUT_ENGINE, section.engine, section.options, "generation.options")
+    if resolved.kind == "ppo" or (resolved.kind == "eval" and not config.evaluation.tasks):
         for name in config.reward.functions:
             options = config.reward.options.get(name, {})
             yield Selection(PluginKind.REWARD_FUNCTION, name, options, f"reward.options.{name}")
-    if resolved.kind != "eval" and config.model.family != "auto":
+    if resolved.kind == "eval":
+        for name in dict.fromkeys(name for names in config.evaluation.rewards.values() for name in names):
+            options = config.evaluation.reward_options.get(name, {})
+            yield Selection(PluginKind.REWARD_FUNCTION, name, options, f"evaluation.reward_options.{name}")
+    if config.model.family != "auto":
         yield Selection(PluginKind.MODEL_FAMILY, config.model.family, {}, "model.family")
     for name in () if resolved.kind == "serve" else config.run.hooks:
-        yield Selection(PluginKind.HOOK, name, {}, "run.hooks")
+        options = config.run.hook_options.get(name, {})
+        yield Selection(PluginKind.HOOK, name, options, f"run.hook_options.{name}")
 
 
 def check_run(resolved: Resolved) -> None:
@@ -99,11 +114,14 @@ def check_run(resolved: Resolved) -> None:
         *(partial(check_data, paths) for paths in data_paths(resolved)),
         lambda: check_model(resolved),
         lambda: check_context_length(resolved),
+        lambda: check_adapters_of(resolved),
         lambda: check_algorithm_of(resolved),
         lambda: check_reference_of(resolved),
         lambda: check_replicas_of(resolved),
+        lambda: check_placement_of(resolved),
         lambda: check_conversation_of(resolved),
         lambda: check_server_of(resolved),
+        lambda: check_evaluation_of(resolved),
     ]
     faults: list[RLKitError] = []
     for check in checks:
@@ -125,6 +143,8 @@ def check_required_values(resolved: Resolved) -> None:
         section, _, name = required.key.partition(".")
         if required.key == "reward.functions" and resolved.config.rollout.environment:
             continue  # the environment rewards
+        if required.key == "evaluation.completions" and evaluates_models(resolved.config):
+            continue
         if not getattr(getattr(resolved.config, section), name):
             file = f" in {resolved.file}" if resolved.file is not None else " in a project file"
             lines.append(f"{required.key} is missing: give {required.what} with {required.flag}, or set it{file}")
@@ -165,7 +185,7 @@ def data_paths(resolved: Resolved) -> Iterator[Sequence[str]]:
     if resolved.kind in ("sft", "ppo"):
         yield config.data.train
         yield config.data.validation
-    elif resolved.kind == "generate":
+    elif resolved.kind in ("generate", "eval"):
         yield config.generation.prompts
 
 
@@ -178,14 +198,44 @@ def check_data(paths: Sequence[str]) -> None:
 
 def check_model(resolved: Resolved) -> None:
     """Raises `ModelError` for local folders that hold no model; Hub ids are looked up when the run starts."""
-    from rlkit.models.locate import check_model_path
+    from rlkit.models.locate import base_and_adapter, check_model_path
 
     config = resolved.config
-    if resolved.kind == "eval":
-        return
-    others = [config.critic.path, config.reference.path] if resolved.kind == "ppo" else []
+    others: Sequence[str] = ()
+    if resolved.kind == "ppo":
+        others = (config.critic.path, config.reference.path)
+    elif resolved.kind == "eval":
+        others = config.evaluation.models
     for path in filter(None, [config.model.path, *others]):
-        check_model_path(path)
+        check_model_path(base_and_adapter(path)[0] if resolved.kind in TAKES_ADAPTERS else path)
+
+
+def check_adapters_of(resolved: Resolved) -> None:
+    """Raises `ModelError` for an adapter on layers that a local model does not have."""
+    from rlkit.models.locate import model_inside
+
+    config, sections = resolved.config, []
+    if resolved.kind == "sft":
+        sections = [("sft", config.sft, config.model.path)]
+    elif resolved.kind == "ppo":
+        sections = [
+            ("actor", config.actor, config.model.path),
+            ("critic", config.critic, config.critic.path or config.model.path),
+        ]
+    for name, section, path in sections:
+        folder = model_inside(Path(path).expanduser()) if path else None
+        # All linear layers are there in every model; only names need one, and PyTorch, to be looked at.
+        if section.lora.rank == 0 or section.lora.targets == ("all_linear",) or folder is None:
+            continue
+        from rlkit.models.adapted_layers import check_targets
+
+        check_targets(
+            folder,
+            section.lora.targets,
+            key=f"{name}.lora.targets",
+            head="value" if name == "critic" else "causal_lm",
+            trust_remote_code=config.model.trust_remote_code,
+        )
 
 
 def check_algorithm_of(resolved: Resolved) -> None:
@@ -201,10 +251,18 @@ def check_replicas_of(resolved: Resolved) -> None:
     settings = None
     if resolved.kind == "ppo":
         settings = rollout_replicas(resolved.config.rollout)
-    elif resolved.kind == "generate":
+    elif resolved.kind in ("generate", "eval"):
         settings = generation_replicas(resolved.config.generation)
     if settings is not None:
         check_replicas(settings, resolved.config.run.device)
+
+
+def check_placement_of(resolved: Resolved) -> None:
+    """Raises `ConfigError` for workers that cannot be, `MissingRequirementError` for workers without Ray."""
+    from rlkit.pipelines.placement import check_placement
+
+    if resolved.kind in ("sft", "ppo"):
+        check_placement(resolved.config)
 
 
 def check_reference_of(resolved: Resolved) -> None:
@@ -220,7 +278,9 @@ def check_conversation_of(resolved: Resolved) -> None:
     from rlkit.pipelines.conversations import check_references
 
     if resolved.kind == "ppo":
-        check_references(resolved.config.rollout)
+        check_references(resolved.config.rollout, name="rollout")
+    elif resolved.kind in ("generate", "eval"):
+        check_references(resolved.config.generation, name="generation")
 
 
 def check_server_of(resolved: Resolved) -> None:
@@ -231,15 +291,24 @@ def check_server_of(resolved: Resolved) -> None:
         check_server(resolved.config.serve)
 
 
+def check_evaluation_of(resolved: Resolved) -> None:
+    """Raises `ConfigError` for an evaluation of nothing, `MissingRequirementError` for tasks without the harness."""
+    from rlkit.pipelines.evaluation_settings import check_evaluation
+
+    if resolved.kind == "eval":
+        check_evaluation(resolved.config)
+
+
 def check_context_length(resolved: Resolved) -> None:
     """Raises `ConfigError` when the longest prompt and answer do not fit a local model's context together."""
-    from rlkit.models.locate import model_inside
+    from rlkit.models.locate import base_and_adapter, model_inside
     from rlkit.models.shape import read_config_json, shape_of
 
     config = resolved.config
     if resolved.kind not in ("ppo", "generate") or not config.model.path:
         return
-    folder = model_inside(Path(config.model.path).expanduser())
+    path = base_and_adapter(config.model.path)[0] if resolved.kind in TAKES_ADAPTERS else config.model.path
+    folder = model_inside(Path(path).expanduser())
     if folder is None:
         return
     context_length = shape_of(read_config_json(folder), str(folder)).context_length

@@ -6,8 +6,8 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
+from rlkit.config.generation_section import GenerationSection
 from rlkit.config.ppo_sections import RolloutSection
-from rlkit.config.sections import GenerationSection
 from rlkit.errors import ConfigError, MissingRequirementError
 from rlkit.plugin import PluginKind
 from rlkit.plugin.loader import load_spec

@@ -41,12 +41,14 @@ def run_session(
     """Everything that must happen around a run. Raises `RunInterruptedError` after a clean stop on Ctrl-C."""
     config = resolved.config.model_dump(mode="json")
     name = resolved.config.run.name_or(kind)
-    hooks = HookRelay.for_run(resolved.config.run.hooks)
+    run = resolved.config.run
+    hooks = HookRelay.for_run(run.hooks, options=run.hook_options)
     info = RunInfo(
         kind=kind, name=name, folder=folder.path, config=config, total_steps=total_steps, first_step=first_step
     )
     origins = {key: str(origin) for key, origin in resolved.origins.items()}
     folder.start(kind, name, config, origins, [_described(plugin) for plugin in plugins])
+    folder.forget_after(first_step)
     log = folder.open_log()
     LOGGER.info("%s run %s, step %d of %d", kind, name, first_step, total_steps)
     status: RunStatus = "failed"
@@ -64,7 +66,10 @@ def run_session(
         LOGGER.exception("the run failed")
         raise
     finally:
-        folder.finish(status, error=error)
+        try:
+            folder.finish(status, error=error)
+        except OSError as refused:
+            LOGGER.warning("run.json does not say how the run ended (%s)", refused)
         _write_report(folder)
         hooks.run_finished(run=info, status=status)
         close_log(log)
@@ -87,5 +92,7 @@ def _write_report(folder: RunFolder) -> None:
         from rlkit.reports.html import write_report
 
         write_report(folder.path)
+    except OSError as error:
+        LOGGER.warning("report.html was not written (%s)", error)
     except Exception:
         LOGGER.exception("report.html was not written")

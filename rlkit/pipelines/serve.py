@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, cast
 
 from rlkit.cluster.environment import set_environment_guards
 from rlkit.config.runs import ServeConfig
+from rlkit.errors import ConfigError
 from rlkit.models.shape import read_shape
+from rlkit.pipelines.adapters import given_adapter, put_on
 from rlkit.pipelines.assembly import build_engine, engine_model, locate, prepare_process
 from rlkit.pipelines.server_settings import server_settings
 from rlkit.plugin import PluginKind
@@ -18,6 +20,7 @@ from rlkit.plugin.loader import load_plugin
 from rlkit.protocols import RolloutEngine, ServingEngine
 from rlkit.serving.app import build_app, serving_context
 from rlkit.serving.batched import BatchedServing
+from rlkit.serving.engine_server import run_engine_server
 from rlkit.serving.server import bind, run_server
 
 if TYPE_CHECKING:
@@ -25,14 +28,14 @@ if TYPE_CHECKING:
 
 
 def run_serve(resolved: Resolved, *, as_json: bool = False) -> None:
-    """Serve until a signal; an engine that brings a server of its own serves itself."""
+    """Serve until a signal; of an engine that brings a server of its own, it is that one that answers."""
     config = resolved.config
     assert isinstance(config, ServeConfig)
     section = config.serve
     set_environment_guards()
     listener = bind(section.host, section.port)  # first, since a model may take minutes to load
     device = prepare_process(config.run)
-    located = locate(config.model)
+    located = locate(config.model, with_adapter=True)
     settings = server_settings(config, context_length=located.context_length)
     ready = _announce(settings.model_name, as_json=as_json)
     if not settings.api_key and not _is_loopback(listener.getsockname()[0]):
@@ -40,11 +43,20 @@ def run_serve(resolved: Resolved, *, as_json: bool = False) -> None:
     plugin = load_plugin(PluginKind.ROLLOUT_ENGINE, section.engine)
     own_server = getattr(plugin.target, "serve", None)
     if own_server is not None:
+        if located.adapter is not None:
+            raise ConfigError(
+                f"the server of engine {section.engine} takes no adapter's folder ({config.model.path}); give the merged "
+                "model, or serve with engine hf"
+            )
         options = plugin.parse_options(section.options, where="serve.options")
         model = engine_model(config.model, config.run, located, device)
-        own_server(options, model=model, settings=settings, listener=listener, ready=ready)
+        opening = own_server(options, model=model, settings=settings)
+        run_engine_server(opening, settings, listener, ready, folder=located.folder)
         return
-    engine = build_engine(section, config.model, config.run, located, device, name="serve")
+    adapter = given_adapter(located)
+    rank = 0 if adapter is None else adapter.rank
+    engine = build_engine(section, config.model, config.run, located, device, name="serve", lora_rank=rank)
+    put_on(engine, adapter)
     context = serving_context(
         settings,
         as_serving_engine(engine),

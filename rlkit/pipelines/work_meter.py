@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from rlkit.cluster.peak_flops import peak_flops
+from rlkit.cluster.peak_flops import PeakFlops
 from rlkit.config.runs import PPOConfig, SFTConfig
 from rlkit.config.sections import LoraSection
 from rlkit.models.flops import MatmulShape, read_matmul_shape
@@ -15,8 +15,8 @@ from rlkit.tracking.run_folder import LOGGER
 from rlkit.trainers.performance import WorkMeter
 
 
-def build_ppo_meter(config: PPOConfig, folder: Path, device: str) -> WorkMeter:
-    """Of the roles that the run has; `folder` holds its model. May measure the device for a moment."""
+def build_ppo_meter(config: PPOConfig, folder: Path, peak: PeakFlops) -> WorkMeter:
+    """Of the roles that the run has; `folder` holds its model, and `peak` is that of all its devices."""
     reference = critic = None
     if config.uses_reference:
         reference = read_matmul_shape(locate_model(config.reference.path) if config.reference.path else folder)
@@ -24,12 +24,12 @@ def build_ppo_meter(config: PPOConfig, folder: Path, device: str) -> WorkMeter:
         critic = _critic_shape(config, folder)
     policy = _trained(read_matmul_shape(folder), config.actor.lora)
     meter = WorkMeter(policy, reference, critic, trunk_is_shared=config.critic.shared_trunk)
-    return _with_peak(meter, config, device)
+    return _with_peak(meter, peak)
 
 
-def build_sft_meter(config: SFTConfig, folder: Path, device: str) -> WorkMeter:
-    """Of the model in `folder`. May measure the device for a moment."""
-    return _with_peak(WorkMeter(_trained(read_matmul_shape(folder), config.sft.lora)), config, device)
+def build_sft_meter(config: SFTConfig, folder: Path, peak: PeakFlops) -> WorkMeter:
+    """Of the model in `folder`; `peak` is that of all its devices."""
+    return _with_peak(WorkMeter(_trained(read_matmul_shape(folder), config.sft.lora)), peak)
 
 
 def _critic_shape(config: PPOConfig, folder: Path) -> MatmulShape:
@@ -45,8 +45,7 @@ def _trained(shape: MatmulShape, lora: LoraSection) -> MatmulShape:
     return replace(shape, weights_are_frozen=lora.rank > 0)
 
 
-def _with_peak(meter: WorkMeter, config: PPOConfig | SFTConfig, device: str) -> WorkMeter:
-    peak = peak_flops(device, config.model.dtype, tflops=config.run.peak_tflops)
+def _with_peak(meter: WorkMeter, peak: PeakFlops) -> WorkMeter:
     origin = "measured with matrix products" if peak.measured else "run.peak_tflops or the maker's figure"
-    LOGGER.info("peak of %s: %.4g TFLOP/s (%s)", device, peak.flops / 1e12, origin)
+    LOGGER.info("peak: %.4g TFLOP/s (%s)", peak.flops / 1e12, origin)
     return replace(meter, peak=peak)

@@ -13,6 +13,8 @@ from rlkit.plugin.loader import check_api_version, missing_requirements, read_op
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from rlkit.plugin.spec import PluginSpec
+
 
 @dataclass(frozen=True)
 class OptionDescription:
@@ -73,8 +75,7 @@ def describe_plugin(plugin: InstalledPlugin) -> PluginDescription:
     options: tuple[OptionDescription, ...] = ()
     try:
         check_api_version(plugin, spec)
-        options_class = None if missing else read_options_class(plugin, spec)
-        options = () if options_class is None else tuple(describe_options(options_class))
+        options = _options_of(plugin, spec, may_fail=bool(missing))
     except PluginError as error:
         problem = str(error)
     if not problem and missing:
@@ -94,6 +95,17 @@ def describe_plugin(plugin: InstalledPlugin) -> PluginDescription:
         aggregations=spec.aggregations,
         options=options,
     )
+
+
+def _options_of(plugin: InstalledPlugin, spec: PluginSpec, *, may_fail: bool) -> tuple[OptionDescription, ...]:
+    """may_fail: modules are missing that the options may need too."""
+    try:
+        options_class = read_options_class(plugin, spec)
+    except PluginError:
+        if may_fail:
+            return ()
+        raise
+    return () if options_class is None else tuple(describe_options(options_class))
 
 
 def describe_options(options_class: type[BaseModel]) -> Iterator[OptionDescription]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -17,6 +17,9 @@ from rlkit.plugin.hookspecs import RunHooks
 from rlkit.plugin.loader import load_plugin, read_spec
 from rlkit.plugin.references import describe_error
 from rlkit.plugin.spec import PluginKind
+
+if TYPE_CHECKING:
+    from rlkit.config.base import PluginOptions
 
 HOOK_NAMES = tuple(name for name, member in vars(RunHooks).items() if inspect.isfunction(member))
 """Every event, in the order in which a run raises them."""
@@ -35,10 +38,17 @@ class HookRelay:
         self._origins: dict[str, str] = {}
 
     @classmethod
-    def for_run(cls, names: Sequence[str] = (), *, skip: Sequence[str] = ()) -> HookRelay:
-        """The hooks that are always on, less those in `skip`, and those named.
+    def for_run(
+        cls,
+        names: Sequence[str] = (),
+        *,
+        skip: Sequence[str] = (),
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> HookRelay:
+        """The hooks that are always on, less those in `skip`, and those named, with their `options` by name.
 
-        A broken always-on hook is reported and left out; a broken named one raises, since somebody asked for it.
+        A broken always-on hook is reported and left out; a broken named one raises, since somebody asked for it. Raises
+        `ConfigError` for options that a hook does not have.
         """
         relay = cls()
         for name in _always_on(relay):
@@ -49,15 +59,15 @@ class HookRelay:
             except PluginError as error:
                 relay._report(name, str(error))
         for name in names:
-            relay._load(name)
+            relay._load(name, (options or {}).get(name, {}))
         return relay
 
-    def _load(self, name: str) -> None:
+    def _load(self, name: str, options: Mapping[str, Any] | None = None) -> None:
         plugin = load_plugin(PluginKind.HOOK, name)
         origin = f"{plugin.distribution} {plugin.version}".rstrip()
+        parsed = plugin.parse_options(options or {}, where=f"run.hook_options.{name}")
         try:
-            # A class is constructed without arguments, anything else is taken as it is.
-            hook = plugin.target() if inspect.isclass(plugin.target) else plugin.target
+            hook = make_hook(plugin.target, parsed)
         except (Exception, SystemExit) as error:
             raise BrokenPluginError(f"hook '{name}' from {origin}: {describe_error(error)}") from error
         self.add(name, hook, origin=origin)
@@ -104,6 +114,13 @@ class HookRelay:
     def _report(self, name: str, cause: str) -> None:
         self.failures[name] = cause
         print(f"warning: hook '{name}' is switched off for this run: {cause}", file=sys.stderr, flush=True)
+
+
+def make_hook(target: Any, options: PluginOptions | None = None) -> Any:
+    """The hook behind a plugin's target: `target(options)`; without options a class's instance, or the target itself."""
+    if options is not None:
+        return target(options)
+    return target() if inspect.isclass(target) else target
 
 
 def _check_listener(title: str, attribute: str, method: object) -> None:

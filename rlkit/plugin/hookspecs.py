@@ -39,8 +39,10 @@ class RunHooks:
         """The run folder exists and everything is assembled; nothing has been computed yet."""
 
     @hookspec
-    def rollouts_ready(self, run: RunInfo, step: int, rollouts: Rollouts, rewards: Sequence[Reward]) -> None:
-        """The answers of step `step` (counted from 1) and their verdicts, row-aligned. PPO only."""
+    def rollouts_ready(
+        self, run: RunInfo, step: int, rollouts: Rollouts, rewards: Sequence[Reward], responses: Sequence[str]
+    ) -> None:
+        """The answers of step `step` (counted from 1), as tokens and as text, and their verdicts, row-aligned. PPO only."""
 
     @hookspec
     def step_finished(self, run: RunInfo, step: int, metrics: Mapping[str, float]) -> None:
@@ -52,7 +54,10 @@ class RunHooks:
 
     @hookspec
     def checkpoint_saved(self, run: RunInfo, step: int, folder: Path) -> None:
-        """A checkpoint is whole and in its place."""
+        """A checkpoint is whole and in its place, written while training went on: `step` may be an earlier one.
+
+        Raised once more for the one that a resumed run goes on from.
+        """
 
     @hookspec
     def run_finished(self, run: RunInfo, status: RunStatus) -> None:

@@ -48,8 +48,7 @@ def _load_file(path: Path, name: str) -> ModuleType:
     if not path.is_file():
         raise PluginNotFoundError(f"'{name}': file {path} does not exist")
     resolved = path.resolve()
-    # One module for each file, however it is spelled; the digest keeps files of the same name apart.
-    module_name = f"rlkit_file_{resolved.stem}_{hashlib.sha256(str(resolved).encode()).hexdigest()[:12]}"
+    module_name = file_module_name(path)
     if module_name in sys.modules:
         return sys.modules[module_name]
     spec = importlib.util.spec_from_file_location(module_name, resolved)
@@ -66,6 +65,13 @@ def _load_file(path: Path, name: str) -> ModuleType:
     finally:
         sys.path.remove(str(resolved.parent))
     return module
+
+
+def file_module_name(path: Path) -> str:
+    """Name of the module that a file becomes: one for each file, however it is spelled."""
+    resolved = path.expanduser().resolve()
+    # The digest keeps files of the same name apart.
+    return f"rlkit_file_{resolved.stem}_{hashlib.sha256(str(resolved).encode()).hexdigest()[:12]}"
 
 
 def _load_module(module: str, name: str) -> ModuleType:

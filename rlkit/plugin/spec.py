@@ -60,7 +60,9 @@ class PluginSpec:
     install_hint   what to type when one of them is missing
     api_version    the `PLUGIN_API_VERSION` that the plugin was written for
     architectures  model families only: the `architectures` strings of config.json that the family answers to
-    many_devices   rollout engines only: one engine can compute on several devices (`rollout.devices_per_replica`)
+    many_devices   rollout engines: one engine can compute on several devices (`rollout.devices_per_replica`);
+                   actor backends: one model can be spread over several processes (`placement.workers`, torchrun)
+    takes_images   rollout engines only: answers prompts with images, of models that take them
     always_on      hooks only: called in every run; otherwise only when named in `run.hooks`
     needs          advantage estimators only: what the pipeline must provide; nothing else is loaded or computed for them
     has_ratio      policy losses only: the ratio of the present to the old probability is in the loss
@@ -76,6 +78,7 @@ class PluginSpec:
     api_version: int = PLUGIN_API_VERSION
     architectures: tuple[str, ...] = ()
     many_devices: bool = False
+    takes_images: bool = False
     always_on: bool = False
     needs: tuple[Need, ...] = ()
     has_ratio: bool = True

@@ -1,15 +1,24 @@
-"""Actor backends: they build and train the models of the roles."""
+"""Actor backends: they build and train the models of the roles.
+
+A model may be spread over several processes (ranks), each of which runs the backend. Every method is then collective: all
+ranks call it, in the same order, each with its own rows (possibly none), and each gets the results of its own rows. Where
+several ranks hold one copy of a model (`SharesRows`), these have the same rows.
+Denominators and metrics are those of all ranks' rows together; `export_weights` gives full tensors on every rank;
+`save`, `begin_save` and `load` are given the same folder on every rank.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from rlkit.protocols.actor_critic import ActorCritic
 from rlkit.protocols.critic import Critic
 from rlkit.protocols.family import ModelFamily
+from rlkit.protocols.saving import PendingSave
 from rlkit.protocols.supervised import SupervisedTrainee
 from rlkit.types.experience import Experience
 from rlkit.types.ragged import Ragged
@@ -48,6 +57,17 @@ class OptimizerSettings:
     total_steps: int  # optimizer steps of the whole run: where cosine and linear end
     min_lr_ratio: float
 
+    def learning_rate(self, step: int) -> float:
+        """Rate of optimizer step `step`, counted from 0: linear warm-up, then the schedule down to min_lr_ratio."""
+        if step < self.warmup_steps:
+            return self.lr * (step + 1) / self.warmup_steps
+        if self.schedule == "constant":
+            return self.lr
+        course = max(1, self.total_steps - self.warmup_steps)
+        progress = min(1.0, (step - self.warmup_steps) / course)
+        remaining = 1 - progress if self.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
+        return self.lr * (self.min_lr_ratio + (1 - self.min_lr_ratio) * remaining)
+
 
 @dataclass(frozen=True)
 class LoraSettings:
@@ -74,6 +94,24 @@ class ModelRole:
     lora: LoraSettings | None = None  # only adapters (and a value head) are trained; what is frozen is held in `dtype`
 
 
+@dataclass(frozen=True)
+class RowShare:
+    """Which rows of a batch a rank works on: part `index` of `count`. Ranks with the same part hold one copy of a model
+    together."""
+
+    index: int
+    count: int
+
+
+@runtime_checkable
+class SharesRows(Protocol):
+    """An actor backend that gives several ranks the same rows; without this every rank has rows of its own."""
+
+    def row_share(self) -> RowShare:
+        """Of this rank. Every part is somebody's."""
+        ...
+
+
 class ReferenceModel(Protocol):
     """A frozen policy."""
 
@@ -81,9 +119,16 @@ class ReferenceModel(Protocol):
         """Log-probs of each response token under `softmax(logits / temperature)`, and that distribution's entropy."""
         ...
 
-    def onload(self) -> None: ...
+    def onload(self) -> None:
+        """Back to the role's device; may be called twice."""
+        ...
 
-    def offload(self) -> None: ...
+    def offload(self) -> None:
+        """Everything that belongs to the model into host memory, without changing a number; may be called twice.
+
+        Nothing computes with it there, but whatever exports, saves, loads or takes over weights works all the same.
+        """
+        ...
 
 
 class MovingReference(ReferenceModel, Protocol):
@@ -101,6 +146,10 @@ class MovingReference(ReferenceModel, Protocol):
 
     def save(self, folder: Path) -> None:
         """Write the weights under `folder` (which exists and is empty)."""
+        ...
+
+    def begin_save(self, folder: Path) -> PendingSave:
+        """As `PolicyActor.begin_save`."""
         ...
 
     def load(self, folder: Path) -> None:
@@ -122,7 +171,8 @@ class PolicyActor(ReferenceModel, Protocol):
 
         `objective.prepare` is called, and loss denominators are counted, on the whole mini-batch, so the split never
         changes the gradient.
-        A step whose gradient norm is not finite is skipped and counted in `actor/skipped_steps`.
+        A step whose gradient norm is not finite is skipped and counted in `actor/skipped_steps`, and so is one on a
+        mini-batch without a token in its loss mask: no weight decay, no change of the moments.
         """
         ...
 
@@ -142,6 +192,13 @@ class PolicyActor(ReferenceModel, Protocol):
         """Write weights, optimizer and schedule under `folder` (which exists and is empty); with `lora` no frozen weights."""
         ...
 
+    def begin_save(self, folder: Path) -> PendingSave:
+        """Copy the state into host memory and return; the files of `save` are written while training goes on.
+
+        At most one save of a model is pending at a time. Collective up to its return, never after it.
+        """
+        ...
+
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote; the next update then gives the same bits."""
         ...
@@ -158,8 +215,8 @@ class ActorBackend(Protocol):
 
     def build_critic(self, role: ModelRole) -> Critic: ...
 
-    def build_actor_critic(self, role: ModelRole, *, head_lr: float) -> ActorCritic:
-        """Actor and critic on one network; `head_lr` is the value head's peak rate, on the role's schedule."""
+    def build_actor_critic(self, role: ModelRole, *, head: OptimizerSettings) -> ActorCritic:
+        """Actor and critic on one network; `head` is the value head's optimizer, which may learn for longer than the role's."""
         ...
 
     def build_supervised(self, role: ModelRole) -> SupervisedTrainee: ...

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from rlkit.protocols.saving import PendingSave
 from rlkit.types.experience import Experience
 from rlkit.types.ragged import Ragged
 from rlkit.types.rollouts import Rollouts
@@ -65,6 +66,10 @@ class ActorCritic(Protocol):
 
     def save(self, folder: Path) -> None:
         """Write policy, head, optimizer and schedule under `folder` (which exists and is empty)."""
+        ...
+
+    def begin_save(self, folder: Path) -> PendingSave:
+        """As `PolicyActor.begin_save`."""
         ...
 
     def load(self, folder: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from rlkit.protocols.saving import PendingSave
 from rlkit.types.experience import Experience
 from rlkit.types.ragged import Ragged
 from rlkit.types.rollouts import Rollouts
@@ -28,6 +29,10 @@ class Critic(Protocol):
     def export_weights(self) -> Iterator[tuple[str, Tensor]]: ...
 
     def save(self, folder: Path) -> None: ...
+
+    def begin_save(self, folder: Path) -> PendingSave:
+        """As `PolicyActor.begin_save`."""
+        ...
 
     def load(self, folder: Path) -> None: ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -48,4 +48,13 @@ class ModelFamily(Protocol):
 
     def save(self, named_tensors: Iterable[tuple[str, Tensor]], config: Any, folder: Path) -> None:
         """Write sharded safetensors, index and config that `AutoModelForCausalLM.from_pretrained` opens."""
+        ...
+
+
+@runtime_checkable
+class SuppliesMegatronRecipe(Protocol):
+    """A family that says how the actor backend `megatron` builds its architectures; the backend knows the usual ones itself."""
+
+    def megatron_recipe(self, architecture: str) -> object | None:
+        """A `rlkit_megatron.recipes.Recipe`; None: the backend's own, if it has one. Only called where the backend is."""
         ...

@@ -18,7 +18,10 @@ EnginePart = Literal["weights", "kv_cache"]
 class RolloutEngine(Protocol):
     """Constructed by the pipeline as `Target(options, model=EngineModel(...))`; see `rlkit.rollout.engine_model`.
 
-    Order of calls in training: generate -> release -> (the actor trains) -> resume -> update_weights -> generate.
+    Order of calls in training: generate -> release -> (the actor trains) -> resume -> update_weights -> generate. Where the
+    trained models leave the device for the engine's sake, update_weights comes while the KV cache is still released.
+
+    `Rollouts.rollout_log_probs` are there, unless the engine has an attribute `gives_log_probs` that is False.
     """
 
     def generate(self, prompts: PromptBatch, sampling: SamplingParams) -> Rollouts:

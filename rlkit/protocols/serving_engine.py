@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from socket import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rlkit.types.completion import CompletionChunk, CompletionRequest
@@ -54,23 +54,35 @@ class ServingEngine(Protocol):
         ...
 
 
-class EngineServer(Protocol):
-    """What an engine plugin's target may offer besides: a server of its own, which `rlkit serve` then runs instead."""
+class ServedApp(Protocol):
+    """An engine's own server while it runs. `rlkit serve` puts keys, limits, weight updates, drain and signals in front."""
 
-    def serve(
-        self,
-        options: Any,
-        *,
-        model: Any,
-        settings: ServerSettings,
-        listener: socket,
-        ready: Callable[[str], None],
-    ) -> None:
-        """Serve until SIGINT or SIGTERM; a class method or static method, called without building the engine.
+    @property
+    def app(self) -> Callable[..., Awaitable[None]]:
+        """The ASGI application, lifespan included; it is called from the event loop that it was opened in."""
+        ...
+
+    @property
+    def failure(self) -> str:
+        """Why no request can be answered any more; empty while they can."""
+        ...
+
+    async def update_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """As `RolloutEngine.update_weights`. Called only while no request is in the application.
+
+        Reading `named_tensors` blocks; it belongs into another thread.
+        """
+        ...
+
+
+class EngineServer(Protocol):
+    """What an engine plugin's target may offer besides: a server of its own, whose answers `rlkit serve` then gives."""
+
+    def serve(self, options: Any, *, model: Any, settings: ServerSettings) -> AbstractAsyncContextManager[ServedApp]:
+        """A class method or static method, called without building the engine; entering starts it, leaving frees everything.
 
         options   the plugin's own, None when it has none
         model     `rlkit.rollout.engine_model.EngineModel`
-        listener  a socket bound to `settings.host` and a port, not listening yet
-        ready     to be called with the URL, such as `http://127.0.0.1:8000`, once requests are answered
+        settings  `model_name`, `max_context` and `default_max_tokens` are for the application; the rest is rlkit's to keep
         """
         ...

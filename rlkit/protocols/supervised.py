@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from rlkit.protocols.saving import PendingSave
 from rlkit.types.supervised import SupervisedBatch
 
 if TYPE_CHECKING:
@@ -28,5 +29,9 @@ class SupervisedTrainee(Protocol):
         ...
 
     def save(self, folder: Path) -> None: ...
+
+    def begin_save(self, folder: Path) -> PendingSave:
+        """As `PolicyActor.begin_save`."""
+        ...
 
     def load(self, folder: Path) -> None: ...

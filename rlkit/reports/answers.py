@@ -1,150 +1,208 @@
-"""Sampled answers and how their rewards are distributed, from the rollouts of a run."""
+"""Sampled answers: an index with the numbers of all of them, and blocks of texts that a page unpacks when they are read.
+
+index   columns, one entry for each answer, in the order of steps
+blocks  of BLOCK_ANSWERS answers: questions, references, responses, and the tokens of those whose tokens are kept
+"""
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-MAX_ANSWERS = 1_000
-"""Answers carried by the page, spread evenly over steps."""
-MAX_ANSWER_STEPS = 25
-EXTREMES = 3
-"""Best and worst answers of a step that are always among them, so many of each."""
-MAX_TEXT = 6_000
+from rlkit.reports.choosing import choose_rows, fair_share
+from rlkit.reports.finite import is_drawable
+from rlkit.reports.packing import BlockWriter
+from rlkit.reports.reward_parts import parse_parts
+from rlkit.reports.rollout_files import RolloutFile, evenly
+from rlkit.reports.token_details import TOKEN_COLUMNS, TokenDetails, mean_differences
+
+if TYPE_CHECKING:
+    from pyarrow import Table
+
+MAX_ANSWERS = 20_000
+"""Answers carried by a page, spread evenly over steps."""
+MAX_ANSWER_STEPS = 2_000
+MAX_CHARACTERS = 40_000_000
+"""Of all questions and answers together: fewer answers where they are long."""
+MAX_TEXT = 12_000
 """Characters of a question or an answer; the middle of a longer one is left out."""
-MAX_COLUMNS = 160
-"""Steps in the picture of the distribution."""
-MAX_BINS = 16
-MAX_LEVELS = 12
-"""Up to so many different rewards, each has a row of its own in the picture; more are put into bins."""
+MAX_TOKENS = 500_000
+"""Answer tokens that come with their numbers."""
+BLOCK_ANSWERS = 250
 
-ANSWER_COLUMNS = (
+TEXT_COLUMNS = (
     "row_id", "group_id", "data_source", "question", "reference", "response", "conversation", "finish_reason", "score", "parts", "error",
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Distribution:
-    """shares[row][column]: share of the answers of `steps[column]` whose reward lies in `labels[row]`, lowest first."""
+@dataclass
+class AnswerIndex:
+    """The numbers of the answers, by column; blocks[n // BLOCK_ANSWERS] holds the texts of the n-th.
 
-    steps: tuple[int, ...]
-    labels: tuple[str, ...]
-    shares: tuple[tuple[float, ...], ...]
+    tokens         response tokens, None where unknown
+    mismatch       mean of |trainer's log-prob - engine's| over the sampled tokens, None where unknown
+    parts          of each named part of the reward, the values; None where an answer lacks it
+    total          answers that the run's files hold
+    token_ids      ids that occur in the kept tokens
+    places         (step, row of its file) -> position in the columns, of the answers that were asked for
+    """
+
+    step: list[int] = field(default_factory=list)
+    row: list[int | None] = field(default_factory=list)
+    group: list[int | None] = field(default_factory=list)
+    source: list[int] = field(default_factory=list)
+    finish: list[int] = field(default_factory=list)
+    score: list[float | None] = field(default_factory=list)
+    tokens: list[int | None] = field(default_factory=list)
+    mismatch: list[float | None] = field(default_factory=list)
+    detailed: list[int] = field(default_factory=list)
+    parts: dict[str, list[float | None]] = field(default_factory=dict)
+    sources: dict[str, int] = field(default_factory=dict)
+    finishes: dict[str, int] = field(default_factory=dict)
+    blocks: list[int] = field(default_factory=list)
+    total: int = 0
+    token_ids: set[int] = field(default_factory=set)
+    places: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def add(self, answer: Mapping[str, Any], tokens: int | None, mismatch: float | None, *, detailed: bool) -> None:
+        self.row.append(answer.get("row_id"))
+        self.group.append(answer.get("group_id"))
+        source, finish = answer.get("data_source") or "", answer.get("finish_reason") or ""
+        self.source.append(self.sources.setdefault(source, len(self.sources)))
+        self.finish.append(self.finishes.setdefault(finish, len(self.finishes)))
+        # The score of an answer that a reward failed on stands for nothing.
+        self.score.append(None if answer.get("error") else _short(answer.get("score")))
+        self.tokens.append(tokens)
+        self.mismatch.append(mismatch)
+        self.detailed.append(int(detailed))
+        for name, value in parse_parts(answer.get("parts")).items():
+            column = self.parts.setdefault(name, [])
+            column += [None] * (len(self) - len(column))
+            column.append(_short(value))
+        self.step.append(answer["step"])
 
     def as_json(self) -> dict[str, Any]:
-        return {"steps": self.steps, "labels": self.labels, "shares": [[round(x, 4) for x in r] for r in self.shares]}
+        """The columns as the page reads them."""
+        for column in self.parts.values():
+            column += [None] * (len(self) - len(column))
+        names = ("step", "row", "group", "source", "finish", "score", "tokens", "mismatch", "detailed", "parts")
+        columns = {name: getattr(self, name) for name in names}
+        return {**columns, "sources": list(self.sources), "finishes": list(self.finishes), "blockSize": BLOCK_ANSWERS}
 
 
-def rollout_files(folder: Path) -> list[tuple[int, Path]]:
-    """The readable parquet files of a run's `rollouts/`, by step; one that a crash has spoilt is passed over."""
-    found = []
-    for path in folder.glob("step_*.parquet"):
-        number = path.stem.removeprefix("step_")
-        if number.isdigit() and _is_readable(path):
-            found.append((int(number), path))
-    return sorted(found)
+def write_answers(
+    files: Sequence[RolloutFile],
+    blocks: BlockWriter,
+    *,
+    limit: int = MAX_ANSWERS,
+    wanted: Callable[[int], Collection[int]] = lambda _step: (),
+) -> AnswerIndex:
+    """Write the blocks and return the index: at most `limit` answers, the first and the last step among them.
 
-
-def read_answers(files: Sequence[tuple[int, Path]]) -> list[dict[str, Any]]:
-    """At most MAX_ANSWERS answers as plain values, in the order of steps; the first and the last step are among them.
-
-    Each step gives all answers to some of its prompts, and its best and worst ones.
+    Each step gives all answers to some of its prompts, its best and worst ones, and the rows that `wanted` names.
+    One file is in memory at a time.
     """
-    if not files:
-        return []
-    chosen = _evenly(files, MAX_ANSWER_STEPS)
-    each = max(1, MAX_ANSWERS // len(chosen))
-    return [answer for step, path in chosen for answer in _answers_of(step, path, each)]
+    index = AnswerIndex(total=sum(file.rows for file in files))
+    chosen = evenly(files, min(MAX_ANSWER_STEPS, limit))
+    each = fair_share([file.rows for file in chosen], limit)
+    characters = MAX_CHARACTERS // max(1, len(chosen))
+    details = TokenDetails(MAX_TOKENS * limit // MAX_ANSWERS // max(1, len(chosen)))
+    pending: list[dict[str, Any]] = []
+    for file in chosen:
+        for answer in _answers_of(file, index, details, each, characters, wanted(file.step)):
+            pending.append(answer)
+            if len(pending) == BLOCK_ANSWERS:
+                index.blocks.append(blocks.add(_block(pending)))
+                pending.clear()
+    if pending:
+        index.blocks.append(blocks.add(_block(pending)))
+    return index
 
 
-def read_distribution(files: Sequence[tuple[int, Path]]) -> Distribution | None:
-    """How the rewards of each step are distributed; None without rollouts."""
-    columns = [(step, _scores(path)) for step, path in _evenly(files, MAX_COLUMNS)]
-    columns = [(step, values) for step, values in columns if values]
-    if not columns:
-        return None
-    levels = sorted({value for _, values in columns for value in values})
-    if len(levels) <= MAX_LEVELS:
-        edges, labels = levels[1:], tuple(f"{level:.4g}" for level in levels)
-    else:
-        bounds = round_bounds(levels[0], levels[-1])
-        edges, labels = bounds[1:-1], tuple(f"{a:.4g} to {b:.4g}" for a, b in itertools.pairwise(bounds))
-    shares = [_shares(values, edges) for _, values in columns]
-    return Distribution(tuple(step for step, _ in columns), labels, tuple(zip(*shares, strict=True)))
-
-
-def round_bounds(low: float, high: float) -> list[float]:
-    """Bounds of at most MAX_BINS equal bins that hold everything from `low` to `high` (apart) and begin and end at round numbers."""
-    power = 10.0 ** math.floor(math.log10((high - low) / MAX_BINS))
-    for width in (factor * power for factor in (1, 2, 2.5, 5, 10, 20)):
-        first, last = math.floor(low / width), math.ceil(high / width)
-        if last - first <= MAX_BINS:
-            break
-    return [round(position * width, 12) for position in range(first, last + 1)]
-
-
-def _shares(values: Sequence[float], edges: Sequence[float]) -> list[float]:
-    counts = [0] * (len(edges) + 1)
-    for value in values:
-        counts[sum(value >= edge for edge in edges)] += 1
-    return [count / len(values) for count in counts]
-
-
-def _answers_of(step: int, path: Path, count: int) -> list[dict[str, Any]]:
-    from pyarrow import parquet
-
-    file = parquet.ParquetFile(path)
-    present = set(file.schema_arrow.names)
-    table = file.read(columns=[name for name in ANSWER_COLUMNS if name in present])
+def _answers_of(
+    file: RolloutFile,
+    index: AnswerIndex,
+    details: TokenDetails,
+    count: int,
+    characters: int,
+    wanted: Collection[int],
+) -> Iterator[dict[str, Any]]:
+    table = file.read((*TEXT_COLUMNS, *TOKEN_COLUMNS))
+    if not table.num_rows:
+        return
+    present = set(table.column_names)
     groups = table["group_id"].to_pylist() if "group_id" in present else list(range(table.num_rows))
     scores = table["score"].to_pylist() if "score" in present else []
-    lengths = _row_lengths(file, "response_ids") if "response_ids" in present else []
-    rows = choose_rows(groups, scores, count)
-    answers = table.take(rows).to_pylist()
-    return [_answer(step, answer, lengths[row] if lengths else None) for row, answer in zip(rows, answers, strict=True)]
+    count = max(1, min(count, int(characters / max(1.0, _mean_characters(table)))))
+    rows = choose_rows(groups, scores, count, wanted=wanted)
+    taken = table.take(rows)
+    lengths = _row_lengths(taken)
+    differences = mean_differences(taken)
+    kept = details.of(taken, first=[rows.index(row) for row in wanted if row in rows])
+    texts = taken.select([name for name in TEXT_COLUMNS if name in present]).to_pylist()
+    for at, answer in enumerate(texts):
+        if rows[at] in wanted:
+            index.places[file.step, rows[at]] = len(index)
+        index.add(
+            {**answer, "step": file.step},
+            lengths[at] if lengths else None,
+            _short(differences[at]) if differences else None,
+            detailed=kept[at] is not None,
+        )
+        tokens = kept[at]
+        if tokens is not None:
+            index.token_ids.update(tokens["ids"])
+        yield {
+            "question": _shortened(answer.get("question") or ""),
+            "reference": _shortened(_reference_text(answer.get("reference"))),
+            "answer": _shortened(_transcript(answer.get("conversation")) or answer.get("response") or ""),
+            "error": answer.get("error"),
+            "tokens": tokens,
+        }
 
 
-def choose_rows(groups: Sequence[int | None], scores: Sequence[float | None], count: int) -> list[int]:
-    """At most `count` rows in order: the EXTREMES best and worst ones, then whole groups, spread evenly.
+def _block(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Questions and references are shared by the answers of a prompt: each text is there once."""
+    texts: dict[str, int] = {}
 
-    groups  each row's group (the answers to one prompt); scores may be empty, and a score may be missing
-    """
-    if len(groups) <= count:
-        return list(range(len(groups)))
-    known = [(score, row) for row, score in enumerate(scores) if score is not None]
-    extremes = min(EXTREMES, count // 4)
-    ranked = [row for _, row in sorted(known)]
-    chosen = {*ranked[:extremes], *(ranked[-extremes:] if extremes else ())}
-    members: dict[int | None, list[int]] = {}
-    for row, group in enumerate(groups):
-        members.setdefault(group, []).append(row)
-    typical = len(groups) / max(1, len(members))
-    room = count - len(chosen)
-    for group in _evenly(list(members.values()), max(1, int(room / max(typical, 1.0)))):
-        chosen |= set(group[: count - len(chosen)])
-    return sorted(chosen)
+    def shared(name: str) -> list[int]:
+        return [texts.setdefault(answer[name], len(texts)) for answer in answers]
 
-
-def _answer(step: int, row: dict[str, Any], tokens: int | None) -> dict[str, Any]:
     return {
-        "step": step,
-        "row": row.get("row_id"),
-        "group": row.get("group_id"),
-        "source": row.get("data_source") or "",
-        "question": _shortened(row.get("question") or ""),
-        "answer": _shortened(_transcript(row.get("conversation")) or row.get("response") or ""),
-        "reference": _shortened(_reference_text(row.get("reference"))),
-        "score": _finite(row.get("score")),
-        "parts": _parts(row.get("parts")),
-        "finish": row.get("finish_reason") or "",
-        "tokens": tokens,
-        "error": row.get("error"),
+        "question": shared("question"),
+        "reference": shared("reference"),
+        "answer": [answer["answer"] for answer in answers],
+        "error": [answer["error"] for answer in answers],
+        "tokens": [answer["tokens"] for answer in answers],
+        "texts": list(texts),
     }
+
+
+def _mean_characters(table: Table) -> float:
+    """Of question and answer, or what stands for them, as the page will hold them."""
+    from pyarrow import compute
+
+    total = 0.0
+    for name in ("question", "response", "conversation"):
+        if name in table.column_names:
+            texts = table[name].cast("string")  # a column of nulls only may have no type
+            lengths = compute.fill_null(compute.utf8_length(texts), 0)
+            total += compute.mean(compute.min_element_wise(lengths, MAX_TEXT)).as_py() or 0.0
+    return total
+
+
+def _row_lengths(table: Table) -> list[int]:
+    from pyarrow import compute
+
+    if "response_ids" not in table.column_names or table["response_ids"].null_count:
+        return []
+    lengths: list[int] = compute.list_value_length(table["response_ids"]).to_pylist()
+    return lengths
 
 
 def _transcript(encoded: str | None) -> str:
@@ -164,8 +222,9 @@ def _spoken(message: dict[str, Any]) -> str:
     return "\n".join(line for line in (text, *lines) if line)
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _short(value: float | None) -> float | None:
+    """Five digits; None for what cannot be drawn."""
+    return float(f"{value:.5g}") if is_drawable(value) else None
 
 
 def _reference_text(encoded: str | None) -> str:
@@ -180,54 +239,8 @@ def _reference_text(encoded: str | None) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _parts(encoded: str | None) -> dict[str, float]:
-    try:
-        parts = json.loads(encoded or "{}")
-    except ValueError:
-        return {}
-    if not isinstance(parts, dict):
-        return {}
-    return {name: value for name, value in parts.items() if isinstance(value, int | float) and math.isfinite(value)}
-
-
 def _shortened(text: str) -> str:
     if len(text) <= MAX_TEXT:
         return text
     half = MAX_TEXT // 2
     return f"{text[:half]}\n[... {len(text) - MAX_TEXT} characters left out ...]\n{text[-half:]}"
-
-
-def _is_readable(path: Path) -> bool:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        parquet.read_metadata(path)
-    except (OSError, pa.ArrowException):
-        return False
-    return True
-
-
-def _scores(path: Path) -> list[float]:
-    from pyarrow import parquet
-
-    if "score" not in parquet.read_schema(path).names:
-        return []
-    values = parquet.read_table(path, columns=["score"])["score"].to_pylist()
-    return [value for value in values if value is not None and math.isfinite(value)]
-
-
-def _row_lengths(file: Any, name: str) -> list[int]:
-    from pyarrow import compute
-
-    lengths: list[int] = compute.list_value_length(file.read(columns=[name])[name]).to_pylist()
-    return lengths
-
-
-def _evenly(items: Sequence[Any], count: int) -> list[Any]:
-    """At most `count` of `items`, evenly spaced, the first and the last among them."""
-    if len(items) <= count:
-        return list(items)
-    if count == 1:
-        return [items[-1]]
-    return [items[round(position * (len(items) - 1) / (count - 1))] for position in range(count)]

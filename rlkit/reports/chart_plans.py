@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Group = Literal["learning", "stability", "speed", "other"]
-"""Section of the page: does it get better, is the training sound, what does it cost, and everything else."""
+Group = Literal["learning", "stability", "mismatch", "speed", "other"]
+"""Section of the page: does it get better, is the training sound, do engine and trainer agree, what does it cost, the rest."""
 
 
 @dataclass(frozen=True)
@@ -110,35 +110,35 @@ PLANS = (
         {"critic/explained_variance": "explained"},
     ),
     Plan(
-        "stability",
-        "Engine against trainer",
+        "mismatch",
+        "Difference of log-probs",
         "difference of their log-probs; should stay near zero",
         "nats",
         {"rollout/log_prob_difference_mean": "mean", "rollout/log_prob_difference_max": "largest"},
     ),
     Plan(
-        "stability",
-        "Engine against trainer: correlation",
+        "mismatch",
+        "Correlation",
         "of their token probabilities; should stay near one",
         "",
         {"rollout/correlation": "correlation"},
     ),
     Plan(
-        "stability",
-        "Engine against trainer: divergence",
+        "mismatch",
+        "Divergence",
         "KL per token; should stay near zero",
         "nats",
         {"rollout/kl": "k1", "rollout/kl_k3": "k3"},
     ),
     Plan(
-        "stability",
-        "Engine against trainer: chi-square",
+        "mismatch",
+        "Chi-square",
         "grows with the largest ratios; should stay near zero",
         "",
         {"rollout/chi2_tokens": "of tokens", "rollout/chi2_answers": "of answers"},
     ),
     Plan(
-        "stability",
+        "mismatch",
         "Perplexity of the answers",
         "under engine and trainer",
         "",

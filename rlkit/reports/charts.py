@@ -55,10 +55,16 @@ class Chart:
             "unit": self.unit,
             "kind": self.kind,
             "markers": self.markers,
-            "ring": self.ring,
             "series": [
-                {"name": s.name, "x": s.steps, "y": _short(s.values), "low": _short(s.low), "high": _short(s.high)}
-                for s in self.series
+                {
+                    "name": s.name,
+                    "x": s.steps,
+                    "y": _short(s.values),
+                    "low": _short(s.low),
+                    "high": _short(s.high),
+                    "ring": self.ring if at == 0 else None,
+                }
+                for at, s in enumerate(self.series)
             ],
         }
 
@@ -75,6 +81,12 @@ def build_charts(data: RunData) -> list[Chart]:
         _stages_chart(data.steps),
     )
     return [*(chart for chart in special if chart is not None), *_other_charts(data)]
+
+
+def step_time_chart(rows: Sequence[MetricRow]) -> Chart | None:
+    """What stands for the stages where several runs share a chart."""
+    series = _series("step", rows, "time/step_s")
+    return None if series is None else Chart("speed", "Time of a step", "the whole step", "s", (series,))
 
 
 def _planned_charts(rows: Sequence[MetricRow]) -> list[Chart]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rlkit.errors import DataError
+from rlkit.reports.finite import is_drawable
 from rlkit.tracking.run_folder import RunFolder
 from rlkit.tracking.validation_record import SCORE_METRICS, ValidationRecord, ValidationScore
 
@@ -36,6 +37,10 @@ class RunData:
     def config(self) -> Mapping[str, Any]:
         config = self.run.get("config")
         return config if isinstance(config, Mapping) else {}
+
+    @property
+    def name(self) -> str:
+        return str(self.run.get("name") or self.folder.name)
 
     def metric_names(self) -> list[str]:
         """Every metric that a step has, in the order of first appearance."""
@@ -91,8 +96,27 @@ def _rows(events: Sequence[Mapping[str, Any]], kind: str) -> tuple[MetricRow, ..
         values = {
             name: float(value)
             for name, value in (metrics.items() if isinstance(metrics, dict) else ())
-            if isinstance(value, int | float) and math.isfinite(value)
+            if is_drawable(value)
         }
         time = event.get("time")
-        latest[event["step"]] = MetricRow(event["step"], time if isinstance(time, int | float) else None, values)
+        latest[event["step"]] = MetricRow(event["step"], time if is_drawable(time) else None, values)
     return tuple(latest[step] for step in sorted(latest))
+
+
+def run_labels(runs: Sequence[RunData]) -> list[str]:
+    """The runs' names, told apart by their folders where two have the same."""
+    names = [run.name for run in runs]
+    apart = [run.name if names.count(run.name) == 1 else "/".join(run.folder.resolve().parts[-2:]) for run in runs]
+    return [label if apart.count(label) == 1 else f"{label} ({at + 1})" for at, label in enumerate(apart)]
+
+
+def duration_s(run: Mapping[str, Any]) -> float | None:
+    """From the start (of the last resumption, when there was one) to the end; None while it is not known."""
+    if run.get("status") == "running":
+        return None
+    try:
+        started = (run.get("resumed") or [run.get("started")])[-1]
+        seconds = (datetime.fromisoformat(run["ended"]) - datetime.fromisoformat(started)).total_seconds()
+    except (KeyError, TypeError, ValueError):
+        return None
+    return seconds if seconds >= 0 else None  # somebody has set the clock

@@ -77,11 +77,14 @@ def _best_validation(rows: Sequence[MetricRow]) -> Tile | None:
 
 
 def _ends(rows: Sequence[MetricRow], metric: str, label: str, unit: str) -> Tile | None:
-    values = [row.values[metric] for row in rows if metric in row.values]
+    found = [row for row in rows if metric in row.values]
+    values = [row.values[metric] for row in found]
     if not values:
         return None
+    if len(values) == 1:
+        return Tile(label, f"after step {found[0].step}", unit, now=values[0])
     if len(values) < 2 * ENDS:
-        return Tile(label, "first to last step", unit, now=values[-1], before=values[0] if len(values) > 1 else None)
+        return Tile(label, "first to last step", unit, now=values[-1], before=values[0])
     note = f"mean of the first and last {ENDS} steps"
     return Tile(label, note, unit, now=sum(values[-ENDS:]) / ENDS, before=sum(values[:ENDS]) / ENDS)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlkit.errors import ConfigError, RewardError
+from rlkit.rewards.manner import manner_of
 from rlkit.rewards.styles import BatchStyle, PerSampleStyle, Style, TRLStyle, VerlStyle
 from rlkit.types.reward import Sample
 
@@ -51,8 +52,6 @@ def adapt_function(function: object, *, name: str, options: Mapping[str, Any] | 
         raise RewardError(
             f"reward function {name!r} is a {type(function).__name__}, which cannot be called; {ACCEPTED}"
         )
-    if _is_async(function):
-        raise RewardError(f"reward function {name!r} is async; give a plain function (it may use asyncio.run inside)")
     signature = _signature(function, name)
     parameters = {
         key: parameter
@@ -61,7 +60,7 @@ def adapt_function(function: object, *, name: str, options: Mapping[str, Any] | 
     }
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
     chosen = dict(options or {})
-    style = _recognise(function, parameters, takes_any, chosen)
+    style = _recognise(function, parameters, takes_any, chosen, name)
     if style is None:
         raise RewardError(f"reward function {name!r} has the signature {signature}; {_ambiguous(parameters)}{ACCEPTED}")
     _check_options(name, chosen, _supplied(style), parameters, takes_any)
@@ -73,25 +72,30 @@ def _recognise(
     parameters: Mapping[str, inspect.Parameter],
     takes_any: bool,
     options: Mapping[str, Any],
+    name: str,
 ) -> Style | None:
+    of_a_batch = manner_of(function, name=name, judges_apart=False)
+    of_one = manner_of(function, name=name, judges_apart=True)
     required = {key for key, value in parameters.items() if value.default is value.empty} - options.keys()
     batch = next((key for key, value in parameters.items() if _is_batch(key, value)), None)
     if batch is not None:
-        return BatchStyle(function, batch, options) if required <= {batch} else None
+        return BatchStyle(function, batch, options, of_a_batch) if required <= {batch} else None
     names = frozenset(parameters)
     if "completions" in names:
         columns = names - {"prompts", "completions"} - options.keys()
         if required & NOT_IN_RLKIT:
             return None
         wanted = columns - NOT_IN_RLKIT
-        return TRLStyle(function, names, tuple(sorted(wanted)), frozenset(required & wanted), takes_any, options)
+        return TRLStyle(
+            function, names, tuple(sorted(wanted)), frozenset(required & wanted), takes_any, options, of_a_batch
+        )
     if "solution_str" in names:
         verl = frozenset({"data_source", "solution_str", "ground_truth", "extra_info"})
         accepted = verl if takes_any else names & verl
-        return VerlStyle(function, accepted, options) if required <= verl else None
+        return VerlStyle(function, accepted, options, of_one) if required <= verl else None
     arguments = {key: meaning for key, value in parameters.items() if (meaning := _meaning(key, value))}
     if required <= arguments.keys() and {"response", "sample"} & set(arguments.values()):
-        return PerSampleStyle(function, arguments, options)
+        return PerSampleStyle(function, arguments, options, of_one)
     return None
 
 
@@ -112,7 +116,7 @@ def _supplied(style: Style) -> frozenset[str]:
         case BatchStyle():
             return frozenset({style.parameter})
         case PerSampleStyle():
-            return frozenset(style.arguments)
+            return frozenset(style.wanted)
         case VerlStyle():
             return style.accepted
         case _:
@@ -141,11 +145,6 @@ def _ambiguous(parameters: Mapping[str, inspect.Parameter]) -> str:
     if "answer" not in parameters:
         return ""
     return "'answer' may mean the model's or the right one: call it response or reference; "
-
-
-def _is_async(function: object) -> bool:
-    method = getattr(type(function), "__call__", None)  # noqa: B004 - the method itself is wanted, not whether there is one
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(method)
 
 
 def _signature(function: Callable[..., Any], name: str) -> inspect.Signature:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
@@ -21,14 +21,16 @@ class ResolvedFunction:
 
     name    as the project file has it
     label   short, for the names of parts: the plugin's name, or the function's name in its file
-    target  the object that answers: it may offer `extract_answer(response)` and `close()`
+    target  the object that answers: it may offer `extract_answer(response)`, `close()` and `aclose()`
     style   how it is called
+    options as the project file has them
     """
 
     name: str
     label: str
     target: object
     style: Style
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def resolve_functions(names: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> tuple[ResolvedFunction, ...]:
@@ -42,10 +44,16 @@ def resolve_functions(names: Sequence[str], options: Mapping[str, Mapping[str, A
         )
     resolved = []
     for name, label in zip(names, short_labels(names), strict=True):
-        plugin = load_plugin(PluginKind.REWARD_FUNCTION, name)
-        target, rest = construct(plugin, options.get(name, {}), where=f"reward.options.{name}")
-        resolved.append(ResolvedFunction(name, label, target, adapt_function(target, name=name, options=rest)))
+        target, style = load_function(name, options.get(name, {}))
+        resolved.append(ResolvedFunction(name, label, target, style, options.get(name, {})))
     return tuple(resolved)
+
+
+def load_function(name: str, options: Mapping[str, Any]) -> tuple[object, Style]:
+    """The object that judges, made with its options, and how it is called. Raises as `resolve_functions`."""
+    plugin = load_plugin(PluginKind.REWARD_FUNCTION, name)
+    target, rest = construct(plugin, options, where=f"reward.options.{name}")
+    return target, adapt_function(target, name=name, options=rest)
 
 
 def short_labels(names: Sequence[str]) -> list[str]:

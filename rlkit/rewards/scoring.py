@@ -6,11 +6,22 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from rlkit.protocols import Tokenizer
+from rlkit.rewards.judging import JudgingReport
 from rlkit.types import Reward, Rollouts, Sample
+
+
+class PendingVerdicts(Protocol):
+    """What `rlkit.rewards.judging.Judging` is."""
+
+    def result(self) -> list[Reward]: ...
+
+    def report(self) -> JudgingReport: ...
 
 
 class ScoresSamples(Protocol):
     """What `rlkit.rewards.scorer.build_scorer` returns."""
+
+    def begin(self, samples: Sequence[Sample]) -> PendingVerdicts: ...
 
     def score(self, samples: Sequence[Sample]) -> list[Reward]: ...
 
@@ -26,17 +37,21 @@ def decode_responses(rollouts: Rollouts, tokenizer: Tokenizer) -> list[str]:
     )
 
 
-def score_rollouts(rollouts: Rollouts, responses: Sequence[str], scorer: ScoresSamples) -> list[Reward]:
-    """One verdict for each row."""
+def samples_of(rollouts: Rollouts, responses: Sequence[str]) -> list[Sample]:
+    """What is judged of each row."""
     lengths = rollouts.response_ids.lengths.tolist()
     conversations = rollouts.conversations or [None] * len(rollouts)
-    samples = [
+    return [
         Sample(prompt, response, reason, length, conversation)
         for prompt, response, reason, length, conversation in zip(
             rollouts.prompts, responses, rollouts.finish_reasons, lengths, conversations, strict=True
         )
     ]
-    return scorer.score(samples)
+
+
+def score_rollouts(rollouts: Rollouts, responses: Sequence[str], scorer: ScoresSamples) -> list[Reward]:
+    """One verdict for each row, waited for."""
+    return scorer.score(samples_of(rollouts, responses))
 
 
 def _last_turn_start(mask: Sequence[bool]) -> int:

@@ -1,8 +1,7 @@
 """The ways in which people write reward functions, each called in its own manner.
 
-Every style is a callable that takes the samples and yields one raw verdict (or `Failure`) each, in order. It yields
-as early as it can, so that a hanging answer does not take the finished ones with it. All styles can be pickled when
-the function can.
+A style knows what its function is to be called with and how to read what it returns; the functions here do the calling.
+They yield as early as they can, so that a hanging answer does not take the finished ones with it.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rlkit.errors import ConfigError
-from rlkit.rewards.verdict import NOT_APPLICABLE, Failure, failure_of
+from rlkit.rewards.manner import Manner
+from rlkit.rewards.verdict import NOT_APPLICABLE, VerdictError, failure_of
 from rlkit.types.reward import Sample
 
 REFERENCE_NAMES = ("reference", "ground_truth", "solution", "answer", "target")
@@ -20,14 +20,60 @@ REFERENCE_NAMES = ("reference", "ground_truth", "solution", "answer", "target")
 
 
 class Style(Protocol):
-    """A reward function, ready to be called with samples."""
+    """A reward function, ready to be called with samples.
+
+    label   for people: which of the accepted signatures it is
+    manner  how it wants to be called
+    is_of_one_answer  it takes one answer at a time
+    """
 
     @property
-    def label(self) -> str:
-        """For people: which of the accepted signatures it is."""
+    def label(self) -> str: ...
+
+    @property
+    def manner(self) -> Manner: ...
+
+    @property
+    def is_of_one_answer(self) -> bool: ...
+
+    @property
+    def function(self) -> Callable[..., Any]: ...
+
+    def arguments(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """What to call the function with, for these samples (one, if it takes one). Raises `ConfigError` for a missing column."""
         ...
 
-    def __call__(self, samples: Sequence[Sample]) -> Iterator[object]: ...
+    def read(self, returned: object, expected: int) -> Sequence[object]:
+        """One raw verdict for each of the `expected` samples. Raises `VerdictError` when there are not as many."""
+        ...
+
+    def __call__(self, samples: Sequence[Sample]) -> Iterator[object]:
+        """Of a function that is not async: as `judge_in_order`."""
+        ...
+
+
+def judge_in_order(style: Style, samples: Sequence[Sample]) -> Iterator[object]:
+    """One raw verdict or `Failure` for each sample; a function of a whole batch that raises does so here, too."""
+    if not style.is_of_one_answer:
+        yield from style.read(style.function(**style.arguments(samples)), len(samples))
+        return
+    for sample in samples:
+        try:
+            yield style.read(style.function(**style.arguments([sample])), 1)[0]
+        except ConfigError:
+            raise
+        except Exception as error:
+            yield failure_of(error)
+
+
+def judge_one(style: Style, sample: Sample) -> object:
+    """The raw verdict on one answer. Raises what the function raises."""
+    return style.read(style.function(**style.arguments([sample])), 1)[0]
+
+
+async def judge_awaited(style: Style, samples: Sequence[Sample]) -> Sequence[object]:
+    """As `style.function(...)` of an async function, awaited; one sample for a function of one answer."""
+    return style.read(await style.function(**style.arguments(samples)), len(samples))
 
 
 @dataclass(frozen=True)
@@ -37,26 +83,40 @@ class BatchStyle:
     function: Callable[..., Any]
     parameter: str
     options: Mapping[str, Any]
+    manner: Manner
     label: str = "batch: fn(samples)"
+    is_of_one_answer: bool = False
+
+    def arguments(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        return {self.parameter: samples, **self.options}
+
+    def read(self, returned: object, expected: int) -> Sequence[object]:
+        return matching(returned, expected)
 
     def __call__(self, samples: Sequence[Sample]) -> Iterator[object]:
-        verdicts = self.function(**{self.parameter: samples}, **self.options)
-        yield from matching(verdicts, len(samples))
+        return judge_in_order(self, samples)
 
 
 @dataclass(frozen=True)
 class PerSampleStyle:
-    """A plain function of one answer; `arguments` maps its parameters to what they mean."""
+    """A plain function of one answer; `wanted` maps its parameters to what they mean."""
 
     function: Callable[..., Any]
-    arguments: Mapping[str, str]
+    wanted: Mapping[str, str]
     options: Mapping[str, Any]
+    manner: Manner
     label: str = "per sample: score(response, reference)"
+    is_of_one_answer: bool = True
+
+    def arguments(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        (sample,) = samples
+        return {**{name: READERS[meaning](sample) for name, meaning in self.wanted.items()}, **self.options}
+
+    def read(self, returned: object, expected: int) -> Sequence[object]:
+        return [returned]
 
     def __call__(self, samples: Sequence[Sample]) -> Iterator[object]:
-        for sample in samples:
-            known = {name: READERS[meaning](sample) for name, meaning in self.arguments.items()}
-            yield _call(self.function, {**known, **self.options})
+        return judge_in_order(self, samples)
 
 
 @dataclass(frozen=True)
@@ -66,19 +126,26 @@ class VerlStyle:
     function: Callable[..., Any]
     accepted: frozenset[str]
     options: Mapping[str, Any]
+    manner: Manner
     label: str = "verl: compute_score(data_source, solution_str, ground_truth, extra_info)"
+    is_of_one_answer: bool = True
+
+    def arguments(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        (sample,) = samples
+        prompt = sample.prompt
+        known = {
+            "data_source": prompt.data_source,
+            "solution_str": sample.response,
+            "ground_truth": prompt.reference,
+            "extra_info": prompt.extra.get("extra_info", dict(prompt.extra)),
+        }
+        return {**{name: value for name, value in known.items() if name in self.accepted}, **self.options}
+
+    def read(self, returned: object, expected: int) -> Sequence[object]:
+        return [returned]
 
     def __call__(self, samples: Sequence[Sample]) -> Iterator[object]:
-        for sample in samples:
-            prompt = sample.prompt
-            known = {
-                "data_source": prompt.data_source,
-                "solution_str": sample.response,
-                "ground_truth": prompt.reference,
-                "extra_info": prompt.extra.get("extra_info", dict(prompt.extra)),
-            }
-            given = {name: value for name, value in known.items() if name in self.accepted}
-            yield _call(self.function, {**given, **self.options})
+        return judge_in_order(self, samples)
 
 
 @dataclass(frozen=True)
@@ -94,17 +161,23 @@ class TRLStyle:
     required: frozenset[str]
     any_column: bool
     options: Mapping[str, Any]
+    manner: Manner
     label: str = "TRL: fn(prompts, completions, **columns)"
+    is_of_one_answer: bool = False
 
-    def __call__(self, samples: Sequence[Sample]) -> Iterator[object]:
+    def arguments(self, samples: Sequence[Sample]) -> dict[str, Any]:
         known: dict[str, list[Any]] = {
             "prompts": [_trl_prompt(sample) for sample in samples],
             "completions": [_trl_completion(sample) for sample in samples],
         }
         given = {name: values for name, values in known.items() if self.any_column or name in self.accepted}
-        verdicts = self.function(**given, **self._columns(samples), **self.options)
-        for verdict in matching(verdicts, len(samples)):
-            yield NOT_APPLICABLE if verdict is None else verdict
+        return {**given, **self._columns(samples), **self.options}
+
+    def read(self, returned: object, expected: int) -> Sequence[object]:
+        return [NOT_APPLICABLE if verdict is None else verdict for verdict in matching(returned, expected)]
+
+    def __call__(self, samples: Sequence[Sample]) -> Iterator[object]:
+        return judge_in_order(self, samples)
 
     def _columns(self, samples: Sequence[Sample]) -> dict[str, list[Any]]:
         rows = [_trl_row(sample) for sample in samples]
@@ -133,21 +206,13 @@ READERS: Mapping[str, Callable[[Sample], Any]] = {
 
 
 def matching(verdicts: object, expected: int) -> Sequence[object]:
-    """`verdicts` as a list of the `expected` length. Raises `ValueError` that says what came back instead."""
+    """`verdicts` as a list of the `expected` length. Raises `VerdictError` that says what came back instead."""
     if isinstance(verdicts, str | bytes | Mapping) or not hasattr(verdicts, "__iter__"):
-        raise ValueError(f"returned {type(verdicts).__name__} instead of one verdict for each of {expected} answers")
+        raise VerdictError(f"returned {type(verdicts).__name__} instead of one verdict for each of {expected} answers")
     listed = list(verdicts)
     if len(listed) != expected:
-        raise ValueError(f"returned {len(listed)} verdicts for {expected} answers")
+        raise VerdictError(f"returned {len(listed)} verdicts for {expected} answers")
     return listed
-
-
-def _call(function: Callable[..., Any], arguments: Mapping[str, Any]) -> object | Failure:
-    try:
-        verdict: object = function(**arguments)
-    except Exception as error:
-        return failure_of(error)
-    return verdict
 
 
 def _trl_prompt(sample: Sample) -> Any:

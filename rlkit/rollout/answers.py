@@ -67,19 +67,19 @@ def lay_out(
     prompts: PromptBatch,
     samples: int,
     token_ids: Sequence[Sequence[int]],
-    log_probs: Sequence[Sequence[float]],
+    log_probs: Sequence[Sequence[float]] | None,
     finish_reasons: Sequence[FinishReason],
     *,
     policy_version: int,
 ) -> Rollouts:
     """Answers, `samples` of each prompt next to each other in the order of the prompts, all of whose tokens were sampled.
 
-    Raises `ModelError` for log-probs that are not finite.
+    log_probs is None from an engine that gives none. Raises `ModelError` for log-probs that are not finite.
     """
     rows = [row for row in range(len(prompts)) for _ in range(samples)]
     response_ids = Ragged.from_rows(token_ids, dtype=torch.int64)
-    rollout_log_probs = Ragged.from_rows(log_probs, dtype=torch.float32)
-    if not bool(torch.isfinite(rollout_log_probs.values).all()):
+    rollout_log_probs = None if log_probs is None else Ragged.from_rows(log_probs, dtype=torch.float32)
+    if rollout_log_probs is not None and not bool(torch.isfinite(rollout_log_probs.values).all()):
         raise ModelError(
             f"the model answered with non-finite logits (weights of version {policy_version}); training may have diverged"
         )

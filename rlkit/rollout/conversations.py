@@ -38,7 +38,7 @@ class ConversationLimits:
     turns          of the policy
     turn_tokens    of one turn; a turn that is cut there is answered as it is. 0: no limit of its own
     tool_tokens    of one tool result; of a longer one only the beginning is shown
-    prompt_tokens  of the first prompt that an environment opens with
+    prompt_tokens  of the first prompt that an environment opens with; prompt_key is its config key, for messages
     context        prompt and `max_tokens` of one request to the engine, together
     """
 
@@ -47,6 +47,7 @@ class ConversationLimits:
     tool_tokens: int
     prompt_tokens: int
     context: int
+    prompt_key: str = "data.max_prompt_tokens"
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +109,7 @@ class ConversationCollector:
             raise RolloutError(f"the environment's opening of row {row}: {error}") from error
         if len(ids) > self.limits.prompt_tokens:
             raise RolloutError(
-                f"the environment opens row {row} with {len(ids)} tokens, but data.max_prompt_tokens is "
+                f"the environment opens row {row} with {len(ids)} tokens, but {self.limits.prompt_key} is "
                 f"{self.limits.prompt_tokens}; raise it"
             )
         return ids

@@ -16,6 +16,7 @@ class EngineModel:
     dtype             of parameters and arithmetic: float32, bfloat16, float16
     device            cpu, cuda, cuda:1
     seed              of whatever the engine draws besides `SamplingParams.seed`
+    lora_rank         largest rank of the adapters that may come (`rlkit.protocols.adapters`); 0: none will
     """
 
     folder: Path
@@ -25,3 +26,4 @@ class EngineModel:
     device: str
     trust_remote_code: bool
     seed: int
+    lora_rank: int = 0

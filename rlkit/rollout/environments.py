@@ -1,4 +1,4 @@
-"""From the reference in `rollout.environment` to environments that can be called."""
+"""From the reference of an environment to environments that can be called."""
 
 from __future__ import annotations
 
@@ -90,8 +90,10 @@ class GuardedEnvironment:
         return fault(self.name, what, self.prompt, reason)
 
 
-def load_environment(reference: str, options: Mapping[str, Any], calls: ForeignCalls) -> EnvironmentMaker:
-    """The environment at `reference`, to be made with `options`.
+def load_environment(
+    reference: str, options: Mapping[str, Any], calls: ForeignCalls, *, section: str = "rollout"
+) -> EnvironmentMaker:
+    """The environment at `reference`, to be made with `options`; `section` names the config section, for messages.
 
     Raises `PluginError` when it cannot be imported and `ConfigError` when it is none or does not take the options.
     """
@@ -99,17 +101,17 @@ def load_environment(reference: str, options: Mapping[str, Any], calls: ForeignC
     for method in ("reset", "step"):
         if not callable(getattr(target, method, None)):
             raise ConfigError(
-                f"rollout.environment: '{reference}' has no method {method}; give a class with reset(prompt) and step(message)"
+                f"{section}.environment: '{reference}' has no method {method}; give a class with reset(prompt) and step(message)"
             )
     if not isinstance(target, type):
         raise ConfigError(
-            f"rollout.environment: '{reference}' is a {type(target).__name__}; give a class: each conversation needs its own object"
+            f"{section}.environment: '{reference}' is a {type(target).__name__}; give a class: each conversation needs its own object"
         )
     signature = inspect.signature(target)
     try:
         signature.bind(**options)
     except TypeError as error:
-        raise ConfigError(f"rollout.environment_options: {error}; '{reference}' takes {signature}") from error
+        raise ConfigError(f"{section}.environment_options: {error}; '{reference}' takes {signature}") from error
     check = getattr(target, "check_options", None)
     if callable(check):
         check(**options)

@@ -21,6 +21,10 @@ class CallTimeoutError(TimeoutError):
     """The call did not come back in time; its thread is left behind."""
 
 
+class AbandonedCallsError(RolloutError):
+    """So many calls never came back that there is no use in going on."""
+
+
 @dataclass
 class _Call(Generic[Result]):
     """One running call; its thread fills it, the caller reads it once it is finished or the time is up."""
@@ -45,17 +49,19 @@ class ForeignCalls:
 
     timeout_s  seconds that one call may take
     threads    calls at once
+    section    config section of `tool_timeout_s`, for messages
     """
 
     timeout_s: float
     threads: int = 16
+    section: str = "rollout"
     _abandoned: list[threading.Thread] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def call(self, function: Callable[[], Result], name: str) -> Result:
         """What `function` returns. Raises what it raises, and `CallTimeoutError` when the time is up.
 
-        Raises `RolloutError` when so many calls have been left behind that there is no use in going on.
+        Raises `AbandonedCallsError` when so many calls have been left behind that there is no use in going on.
         """
         self._check_abandoned(name)
         call: _Call[Result] = _Call()
@@ -80,7 +86,7 @@ class ForeignCalls:
         with self._lock:
             self._abandoned = [thread for thread in self._abandoned if thread.is_alive()]
             if len(self._abandoned) >= MAX_ABANDONED:
-                raise RolloutError(
+                raise AbandonedCallsError(
                     f"{len(self._abandoned)} calls never came back, the next would be {name!r}; "
-                    "mend the tool or environment that hangs, or raise rollout.tool_timeout_s"
+                    f"mend the tool or environment that hangs, or raise {self.section}.tool_timeout_s"
                 )

@@ -97,7 +97,7 @@ def _make(name: str, options: Mapping[str, Any]) -> Any:
         import gymnasium
     except ModuleNotFoundError as error:
         raise MissingRequirementError(
-            "rollout.environment: gymnasium is not installed; pip install 'rlkit-llm[gym]'"
+            "environment: gymnasium is not installed; pip install 'rlkit-llm[gym]'"
         ) from error
     try:
         made = gymnasium.make(name, **options)
@@ -106,7 +106,7 @@ def _make(name: str, options: Mapping[str, Any]) -> Any:
     except Exception as error:
         # Environments raise whatever they like for options that they do not take.
         raise ConfigError(
-            f"rollout.environment_options: gymnasium cannot make {name!r}: {' '.join(str(error).split())}"
+            f"environment_options: gymnasium cannot make {name!r}: {' '.join(str(error).split())}"
         ) from error
     return made
 
@@ -117,12 +117,12 @@ def _action_names(name: str, space: Any, actions: Sequence[str]) -> tuple[str, .
 
     if isinstance(space, spaces.Text):
         if actions:
-            raise ConfigError(f"rollout.environment_options: the actions of {name!r} are texts and have no names")
+            raise ConfigError(f"environment_options: the actions of {name!r} are texts and have no names")
         return ()
     if not isinstance(space, spaces.Discrete):
         raise ConfigError(
-            f"rollout.environment_options: the actions of {name!r} are {space}; only discrete ones and texts can be said"
+            f"environment_options: the actions of {name!r} are {space}; only discrete ones and texts can be said"
         )
     if actions and len(actions) != space.n:
-        raise ConfigError(f"rollout.environment_options: {name!r} has {space.n} actions, but {len(actions)} are named")
+        raise ConfigError(f"environment_options: {name!r} has {space.n} actions, but {len(actions)} are named")
     return tuple(actions) or tuple(str(space.start + number) for number in range(space.n))

@@ -73,14 +73,13 @@ def reply_to(
     """Runs what the turn asks for; touches no tokenizer, so that many turns can be answered at once in threads.
 
     Calls go to the tools, everything else to the environment. After the last turn nobody would read a result: its calls
-    are not run, but the environment is told, for it may have a reward.
+    are not run, but the environment is told, of a turn with calls too, for it may have a reward.
     """
-    if said.calls and toolbox is not None:
-        if is_last_turn:
-            return Reply(end="turns")
+    if said.calls and toolbox is not None and not is_last_turn:
         return Reply(results=tuple(toolbox.run(call.call) for call in said.calls))
     if environment is None:
-        return Reply(end="answer")
+        is_unanswered = bool(said.calls) and toolbox is not None
+        return Reply(end="turns" if is_unanswered else "answer")
     step = environment.step(said.message)
     return Reply(step.messages, "done" if step.done else "turns" if is_last_turn else None, reward=step.reward)
 

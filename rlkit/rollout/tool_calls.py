@@ -97,21 +97,21 @@ class JSONFormat:
 
 
 FORMATS: Mapping[str, type[HermesFormat] | type[JSONFormat]] = {"hermes": HermesFormat, "json": JSONFormat}
-"""By the names that `rollout.tool_format` takes."""
+"""By the names that `tool_format` takes."""
 
 
-def find_format(name: str) -> ToolCallFormat:
-    """The format called `name`, or the one at `file.py:Class`. Raises `ConfigError` or `PluginError`."""
+def find_format(name: str, *, section: str = "rollout") -> ToolCallFormat:
+    """The format called `name`, or the one at `file.py:Class`; `section` is the config section. Raises `ConfigError` or `PluginError`."""
     if name in FORMATS:
         return FORMATS[name]()
     if not is_reference(name):
         raise ConfigError(
-            f"rollout.tool_format = {name!r} is not known; formats: {', '.join(FORMATS)}, or file.py:Class for your own"
+            f"{section}.tool_format = {name!r} is not known; formats: {', '.join(FORMATS)}, or file.py:Class for your own"
         )
     made = load_reference(name)
     made = made() if isinstance(made, type) else made
     if not callable(getattr(made, "parse", None)):
-        raise ConfigError(f"rollout.tool_format = {name!r} has no method parse(text)")
+        raise ConfigError(f"{section}.tool_format = {name!r} has no method parse(text)")
     found: ToolCallFormat = made
     return found
 

@@ -36,37 +36,39 @@ class ToolResult:
     is_cut: bool = False
 
 
-def load_tools(references: Sequence[str]) -> tuple[Tool, ...]:
+def load_tools(references: Sequence[str], *, section: str = "rollout") -> tuple[Tool, ...]:
     """The functions at `references`, with schemas made of their signatures and docstrings.
+
+    section: names the config section, for messages.
 
     Raises `PluginError` for one that cannot be imported and `ConfigError` for one that is no tool.
     """
-    tools = [_tool_of(reference) for reference in references]
+    tools = [_tool_of(reference, section) for reference in references]
     names = [tool.name for tool in tools]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(
-                f"rollout.tools has two functions called {name!r}; the model calls them by name: rename one"
+                f"{section}.tools has two functions called {name!r}; the model calls them by name: rename one"
             )
     return tuple(tools)
 
 
-def _tool_of(reference: str) -> Tool:
+def _tool_of(reference: str, section: str) -> Tool:
     from transformers.utils import get_json_schema
 
     function = load_reference(reference)
     if not inspect.isfunction(function):
-        raise ConfigError(f"rollout.tools: '{reference}' is a {type(function).__name__}, not a function")
+        raise ConfigError(f"{section}.tools: '{reference}' is a {type(function).__name__}, not a function")
     if inspect.iscoroutinefunction(function):
         raise ConfigError(
-            f"rollout.tools: '{reference}' is async; give a plain function (it may use asyncio.run inside)"
+            f"{section}.tools: '{reference}' is async; give a plain function (it may use asyncio.run inside)"
         )
     try:
         schema = get_json_schema(function)
     except Exception as error:
         # What the schema is made of is the user's own text: any fault in it means the same.
         raise ConfigError(
-            f"rollout.tools: '{reference}' does not describe itself ({describe_error(error)}); give it type hints and "
+            f"{section}.tools: '{reference}' does not describe itself ({describe_error(error)}); give it type hints and "
             "a docstring with a summary and a section 'Args:' that has a line for each argument"
         ) from error
     return Tool(function.__name__, function, schema)

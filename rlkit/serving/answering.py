@@ -14,13 +14,11 @@ from rlkit.serving.engine_loop import EngineFaultError, EngineLoop, EngineUnusab
 from rlkit.serving.errors import APIError, refused
 from rlkit.serving.metrics import ServerMetrics
 from rlkit.serving.requests import SamplingRequest
+from rlkit.serving.room import check_room, stopping
 from rlkit.types import CompletionChunk, CompletionRequest, SamplingParams
 from rlkit.types.server_settings import ServerSettings
 
 _ENGINE_ERRORS = (ModelError, EngineFaultError, EngineUnusableError)
-
-RETRY_AFTER_S = 1
-"""What a client is told when there is no room: answers end all the time."""
 
 
 class Answering:
@@ -61,19 +59,8 @@ class Answering:
     async def start(self, requests: Sequence[CompletionRequest]) -> ActiveCall:
         """Waits until the engine has taken them. Raises `APIError` when there is no room or the engine refuses."""
         if self.draining:
-            raise APIError(503, "the server is stopping", code="stopping", headers={"Connection": "close"})
-        free = self._settings.max_queue - self.in_progress
-        if len(requests) > self._settings.max_queue:
-            raise refused(
-                f"{len(requests)} answers in one request; this server makes {self._settings.max_queue} at once"
-            )
-        if len(requests) > free:
-            raise APIError(
-                429,
-                f"{self.in_progress} answers are in progress and waiting, {self._settings.max_queue} may be; try again",
-                code="queue_full",
-                headers={"Retry-After": str(RETRY_AFTER_S)},
-            )
+            raise stopping()
+        check_room(len(requests), in_progress=self.in_progress, most=self._settings.max_queue)
         call = Call(requests)
         self._enter(call)
         active = ActiveCall(call, self._engine, self._metrics, self._leave)

@@ -71,7 +71,10 @@ def build_app(context: ServingContext) -> Starlette:
         ("GET", "/openapi.json", OpenAPI(with_key=bool(settings.api_key), with_weights=weights), ""),
     ]
     if weights:
-        endpoints.append(("POST", "/v1/weights", Weights(context), settings.weights_key))
+        update = Weights(
+            settings, context.folder, context.engine, context.metrics, is_stopping=lambda: context.answering.draining
+        )
+        endpoints.append(("POST", "/v1/weights", update, settings.weights_key))
     routes = [
         Route(path, guarded(path, handler, context.metrics, key=key), methods=[method])
         for method, path, handler, key in endpoints

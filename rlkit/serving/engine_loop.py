@@ -141,6 +141,9 @@ class EngineLoop:
         if self._updates:
             self._held.append(call)
             return
+        if self.failure:  # it came while the update that failed was being loaded
+            self._send(partial(call.fail, EngineUnusableError(self.failure)))
+            return
         submitted: list[str] = []
         try:
             for request in call.requests:
@@ -188,10 +191,7 @@ class EngineLoop:
             return
         held, self._held = self._held, []
         for call in held:
-            if self.failure:
-                self._send(partial(call.fail, EngineUnusableError(self.failure)))
-            else:
-                self._take(call)
+            self._take(call)
 
     def _tell_all(self, error: Exception) -> None:
         """The thread ends: nobody may go on waiting for it."""

@@ -53,18 +53,19 @@ def check_key(request: Request, key: str) -> None:
 
 async def read_body(request: Request, model: type[Body], *, max_bytes: int) -> Body:
     """The parsed body. Raises `APIError`: 415 for another content type, 413 for too many bytes, 400 for anything wrong."""
+    try:
+        return model.model_validate_json(await read_bytes(request, max_bytes=max_bytes))
+    except ValidationError as error:
+        raise from_validation(error) from error
+
+
+async def read_bytes(request: Request, *, max_bytes: int) -> bytes:
+    """The body as it came. Raises `APIError`: 415 when it is not said to be JSON, 413 for too many bytes."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise APIError(
             415, "send JSON, with the header 'Content-Type: application/json'", code="unsupported_media_type"
         )
-    try:
-        return model.model_validate_json(await _read(request, max_bytes))
-    except ValidationError as error:
-        raise from_validation(error) from error
-
-
-async def _read(request: Request, max_bytes: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():

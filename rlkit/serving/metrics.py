@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 """Upper bounds of the histograms' buckets."""
@@ -48,25 +48,14 @@ class ServerMetrics:
 
     def render(self, *, in_progress: int, policy_version: int) -> str:
         """The text that Prometheus reads."""
-        lines: list[str] = []
-        requests = {f'{{endpoint="{name}",status="{status}"}}': n for (name, status), n in self.http_requests.items()}
         answers = {f'{{end="{end}"}}': count for end, count in self.answers.items()}
-        for name, kind, text, values in (
-            ("http_requests_total", "counter", "HTTP requests, by endpoint and status.", requests),
-            (
-                "answers_total",
-                "counter",
-                "Answers, by how they ended; unfinished: nobody waited for it any more.",
-                answers,
-            ),
-            ("answers_in_progress", "gauge", "Answers being made or waiting.", {"": in_progress}),
-            ("prompt_tokens_total", "counter", "Prompt tokens, once for each answer.", {"": self.prompt_tokens}),
-            ("generated_tokens_total", "counter", "Tokens sampled.", {"": self.generated_tokens}),
-            ("policy_version", "gauge", "Version of the weights.", {"": policy_version}),
-            ("weight_updates_total", "counter", "Weights replaced.", {"": self.weight_updates}),
+        lines = self._lines_about_requests(in_progress=in_progress, policy_version=policy_version)
+        for name, text, values in (
+            ("answers_total", "Answers, by how they ended; unfinished: nobody waited for it any more.", answers),
+            ("prompt_tokens_total", "Prompt tokens, once for each answer.", {"": self.prompt_tokens}),
+            ("generated_tokens_total", "Tokens sampled.", {"": self.generated_tokens}),
         ):
-            lines += [f"# HELP rlkit_{name} {text}", f"# TYPE rlkit_{name} {kind}"]
-            lines += [f"rlkit_{name}{labels} {value}" for labels, value in sorted(values.items())]
+            lines += _lines(name, "counter", text, values)
         for name, text, histogram in (
             ("request_seconds", "Time from request to the end of all its answers.", self.request_seconds),
             ("first_token_seconds", "Time from request to the first token.", self.first_token_seconds),
@@ -77,3 +66,25 @@ class ServerMetrics:
                 *histogram.lines(f"rlkit_{name}"),
             ]
         return "\n".join(lines) + "\n"
+
+    def render_requests(self, *, in_progress: int, policy_version: int) -> str:
+        """What is known in front of an engine's own server, which counts answers and tokens itself."""
+        return "\n".join(self._lines_about_requests(in_progress=in_progress, policy_version=policy_version)) + "\n"
+
+    def _lines_about_requests(self, *, in_progress: int, policy_version: int) -> list[str]:
+        requests = {f'{{endpoint="{name}",status="{status}"}}': n for (name, status), n in self.http_requests.items()}
+        return [
+            *_lines("http_requests_total", "counter", "HTTP requests, by endpoint and status.", requests),
+            *_lines("answers_in_progress", "gauge", "Answers being made or waiting.", {"": in_progress}),
+            *_lines("policy_version", "gauge", "Version of the weights.", {"": policy_version}),
+            *_lines("weight_updates_total", "counter", "Weights replaced.", {"": self.weight_updates}),
+        ]
+
+
+def _lines(name: str, kind: str, text: str, values: Mapping[str, int]) -> list[str]:
+    """values: by labels"""
+    return [
+        f"# HELP rlkit_{name} {text}",
+        f"# TYPE rlkit_{name} {kind}",
+        *(f"rlkit_{name}{labels} {value}" for labels, value in sorted(values.items())),
+    ]

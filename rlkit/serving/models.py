@@ -17,9 +17,14 @@ def check_model(name: str, context: ServingContext) -> None:
     """Raises `APIError` 404 unless `name` is the model that is served."""
     served = context.settings.model_name
     if name != served:
-        raise APIError(
-            404, f"model '{name}' is not served here; this is '{served}'", param="model", code="model_not_found"
-        )
+        raise unknown_model(name, served)
+
+
+def unknown_model(name: str, served: str) -> APIError:
+    """For a request that names another model than `served`."""
+    return APIError(
+        404, f"model '{name}' is not served here; this is '{served}'", param="model", code="model_not_found"
+    )
 
 
 class Models:

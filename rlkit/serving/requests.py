@@ -143,6 +143,16 @@ class ChatMessage(RequestModel):
     """The call that a tool's message answers."""
     refusal: None = None
 
+    @field_validator("content", mode="before")
+    @classmethod
+    def _has_no_images(cls, value: Any) -> Any:
+        for number, part in enumerate(value if isinstance(value, list) else ()):
+            if isinstance(part, dict) and part.get("type") in ("image", "image_url"):
+                raise ValueError(
+                    f"part {number} is an image, and this server takes text only (rlkit generate takes images)"
+                )
+        return value
+
     @model_validator(mode="after")
     def _says_something(self) -> ChatMessage:
         if self.content is None and not (self.role == "assistant" and self.tool_calls):

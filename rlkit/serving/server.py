@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import uvicorn
 from starlette.applications import Starlette
 
 from rlkit.errors import ConfigError
 from rlkit.serving.context import ServingContext
+from rlkit.types.server_settings import ServerSettings
 
 STOPPED_AT_ONCE = 130
 FLUSH_S = 5
@@ -56,34 +58,54 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class Drainable(Protocol):
+    """What is asked of the answers in progress when the server stops."""
+
+    draining: bool
+    in_progress: int
+
+    async def wait_until_idle(self) -> None: ...
+
+    def give_up(self) -> None: ...
+
+
 def run_server(app: Starlette, context: ServingContext, listener: socket.socket, ready: Callable[[str], None]) -> None:
     """Serve until a signal has stopped it; `ready` gets the URL once requests are answered."""
-    if context.settings.access_log:
+    asyncio.run(serve_until_stopped(app, context.answering, context.settings, listener, ready))
+    if context.engine.is_alive:
+        leave()
+
+
+async def serve_until_stopped(
+    app: Callable[..., Awaitable[None]],
+    answering: Drainable,
+    settings: ServerSettings,
+    listener: socket.socket,
+    ready: Callable[[str], None],
+) -> None:
+    """As `run_server`, for any ASGI application, in the running event loop of the main thread."""
+    if settings.access_log:
         _show_access_log()
     config = uvicorn.Config(
         app,
         log_config=None,
-        access_log=context.settings.access_log,
+        access_log=settings.access_log,
         lifespan="on",
         ws="none",
         server_header=False,
         timeout_graceful_shutdown=FLUSH_S,
     )
     server = _Server(config, lambda: ready(url_of(listener)))
-
-    async def serve() -> None:
-        stop = _Stop(server, context)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.request)
-        await server.serve(sockets=[listener])
-
-    asyncio.run(serve())
-    if context.engine.is_alive:
-        _leave()
+    stop = _Stop(server, answering, settings.drain_timeout_s)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.request)
+    await server.serve(sockets=[listener])
 
 
-def _leave() -> NoReturn:
-    """End now: the engine's thread may be deep in arithmetic, and the interpreter cannot end in order around it."""
+def leave() -> NoReturn:
+    """End now: an engine's thread may be deep in arithmetic, and the interpreter cannot end in order around it."""
+    for process in multiprocessing.active_children():
+        process.kill()
     print("stopped", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(STOPPED_AT_ONCE)
@@ -108,18 +130,19 @@ class _Server(uvicorn.Server):
 class _Stop:
     """What signals do."""
 
-    def __init__(self, server: _Server, context: ServingContext) -> None:
+    def __init__(self, server: _Server, answering: Drainable, limit_s: float) -> None:
         self._server = server
-        self._context = context
+        self._answering = answering
+        self._limit_s = limit_s
         self._task: asyncio.Task[None] | None = None
 
     def request(self) -> None:
         if self._task is not None:
-            _leave()
+            leave()
         self._task = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
-        answering, limit = self._context.answering, self._context.settings.drain_timeout_s
+        answering, limit = self._answering, self._limit_s
         answering.draining = True
         left = answering.in_progress
         waiting = (

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,11 +16,14 @@ from rlkit.errors import ModelError
 from rlkit.models.locate import model_inside
 from rlkit.models.safetensors_io import read_headers, stream_tensors
 from rlkit.models.shape import read_config_json
-from rlkit.serving.context import ServingContext
+from rlkit.serving.engine_loop import NamedTensors
 from rlkit.serving.errors import APIError, refused
 from rlkit.serving.http import VERSION_HEADER, json_response, read_body
+from rlkit.serving.metrics import ServerMetrics
 from rlkit.serving.requests import WeightsRequest
 from rlkit.serving.responses import WeightsResponse
+from rlkit.serving.room import stopping
+from rlkit.types.server_settings import ServerSettings
 
 OF_NO_ACCOUNT = frozenset(
     {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
@@ -26,31 +31,57 @@ OF_NO_ACCOUNT = frozenset(
 """Keys of config.json that may differ between two sets of weights of one model."""
 
 
-class Weights:
-    """The endpoint. One update at a time; the next one waits."""
+class WeightHolder(Protocol):
+    """What has the weights: the engine's thread, or the gate before an engine's own server."""
 
-    def __init__(self, context: ServingContext) -> None:
-        self._context = context
+    @property
+    def policy_version(self) -> int: ...
+
+    async def update_weights(self, tensors: Callable[[], NamedTensors], version: int) -> None:
+        """Without losing a request; raises what the engine raises."""
+        ...
+
+
+class Weights:
+    """The endpoint. One update at a time; the next one waits.
+
+    folder        of the model being served, with whose shape new weights are compared
+    is_stopping   whether updates are refused
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        folder: Path,
+        holder: WeightHolder,
+        metrics: ServerMetrics,
+        *,
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._holder = holder
+        self._metrics = metrics
+        self._is_stopping = is_stopping
         self._lock = asyncio.Lock()
 
     async def __call__(self, request: Request) -> Response:
-        context = self._context
-        body = await read_body(request, WeightsRequest, max_bytes=context.settings.max_body_bytes)
-        folder = await asyncio.to_thread(allowed_folder, body.path, context.settings.weights_folders)
+        body = await read_body(request, WeightsRequest, max_bytes=self._settings.max_body_bytes)
+        folder = await asyncio.to_thread(allowed_folder, body.path, self._settings.weights_folders)
         try:
-            await asyncio.to_thread(check_same_model, context.folder, folder)
+            await asyncio.to_thread(check_same_model, self._folder, folder)
         except ModelError as error:
             raise refused(f"path: {error}", param="path", code="other_model") from error
         async with self._lock:
-            if context.answering.draining:
-                raise APIError(503, "the server is stopping", code="stopping")
+            if self._is_stopping():
+                raise stopping()
             started = time.monotonic()
-            version = context.engine.policy_version + 1 if body.policy_version is None else body.policy_version
+            version = self._holder.policy_version + 1 if body.policy_version is None else body.policy_version
             try:
-                await context.engine.update_weights(partial(stream_tensors, folder), version)
+                await self._holder.update_weights(partial(stream_tensors, folder), version)
             except Exception as error:
                 raise APIError(500, f"the weights could not be loaded: {error}", code="weight_update_failed") from error
-        context.metrics.weight_updates += 1
+        self._metrics.weight_updates += 1
         seconds = round(time.monotonic() - started, 3)
         response = WeightsResponse(object="weights", path=body.path, policy_version=version, seconds=seconds)
         return json_response(response, headers={VERSION_HEADER: str(version)})

@@ -43,6 +43,7 @@ class ContractCheck:
 
     name: str
     function: Callable[[ContractContext], None]
+    slow: bool = False  # it starts processes of its own
 
     def __call__(self, context: ContractContext) -> None:
         self.function(context)
@@ -56,4 +57,10 @@ def contract_checks(kind: PluginKind) -> tuple[ContractCheck, ...]:
     names = ["description", kind.value, *(["serving"] if kind is PluginKind.ROLLOUT_ENGINE else [])]
     modules = [importlib.import_module(f"rlkit.testing.contracts.{name}") for name in names]
     checks = [check for module in modules for check in module.CHECKS]
-    return tuple(ContractCheck(check.__name__.replace("_", "-"), check) for check in checks)
+    of_processes = ["ranks"] if kind is PluginKind.ACTOR_BACKEND else []
+    slow = [
+        check for name in of_processes for check in importlib.import_module(f"rlkit.testing.contracts.{name}").CHECKS
+    ]
+    return tuple(
+        ContractCheck(check.__name__.replace("_", "-"), check, slow=check in slow) for check in (*checks, *slow)
+    )

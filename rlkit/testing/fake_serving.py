@@ -23,9 +23,9 @@ Answer = Callable[[CompletionRequest], Sequence[int]]
 
 
 def repeat_prompt(request: CompletionRequest) -> Sequence[int]:
-    """The prompt's tokens without end, in an order that seed and row decide; greedily in their own."""
+    """The prompt's tokens without end, in an order that seed, row and sample decide; greedily in their own."""
     sampling, prompt = request.sampling, request.prompt_ids
-    stride = 1 if sampling.temperature == 0 else 1 + (7 * sampling.seed + 3 * request.row_id) % 11
+    stride = 1 if sampling.temperature == 0 else 1 + (7 * sampling.seed + 3 * request.row_id + 5 * request.sample) % 11
     return [prompt[(position * stride) % len(prompt)] for position in range(sampling.max_tokens)]
 
 
@@ -87,8 +87,8 @@ class FakeServingEngine:
         done: list[tuple[list[int], FinishReason]] = []
         rows = [row for row in range(len(prompts)) for _ in range(sampling.samples)]
         for number, row in enumerate(rows):
-            row_id = prompts.prompts[row].row_id + number % sampling.samples
-            request = CompletionRequest("generate", prompts.token_ids[row], one, row_id=row_id)
+            row_id, sample = prompts.prompts[row].row_id, number % sampling.samples
+            request = CompletionRequest("generate", prompts.token_ids[row], one, row_id=row_id, sample=sample)
             live, reason = _LiveRequest(request, self.answer(request)), None
             while reason is None:
                 reason = self._advance(live).finish_reason

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from rlkit.algos.aggregation import Denominators
 from rlkit.protocols.actor import LogProbs
+from rlkit.protocols.saving import FinishedSave
+from rlkit.rewards.judging import JudgingReport
 from rlkit.types import Experience, Prompt, PromptBatch, Ragged, Reward, Rollouts, Sample, SamplingParams
 
 if TYPE_CHECKING:
@@ -126,6 +128,10 @@ class _FakeModel:
     def save(self, folder: Path) -> None:
         (folder / "state.json").write_text(json.dumps([self.parameter.item(), self.updates]))
 
+    def begin_save(self, folder: Path) -> FinishedSave:
+        self.save(folder)
+        return FinishedSave()
+
     def load(self, folder: Path) -> None:
         value, self.updates = json.loads((folder / "state.json").read_text())
         with torch.no_grad():
@@ -205,8 +211,25 @@ class FakeCritic(_FakeModel):
         return {**{name: float(value) for name, value in share.metrics.items()}, "critic/grad_norm": self.step()}
 
 
+@dataclass(frozen=True)
+class FakeJudging:
+    """Verdicts that are there already."""
+
+    rewards: list[Reward]
+
+    def result(self) -> list[Reward]:
+        return self.rewards
+
+    def report(self) -> JudgingReport:
+        errors = sum(reward.error is not None for reward in self.rewards)
+        return JudgingReport(len(self.rewards), 0.0, {"exception": errors} if errors else {}, 0.0, 0, 0)
+
+
 class FakeScorer:
     """1 for the word `right`, else 0."""
+
+    def begin(self, samples: Sequence[Sample]) -> FakeJudging:
+        return FakeJudging(self.score(samples))
 
     def score(self, samples: Sequence[Sample]) -> list[Reward]:
         scores = [float(sample.response == sample.prompt.reference) for sample in samples]

@@ -18,7 +18,7 @@ from rlkit.cluster.restarts import RestartBudget
 from rlkit.cluster.transport import ReplicaLostError
 from rlkit.cluster.weight_chunks import WeightChunk
 from rlkit.errors import ModelError
-from rlkit.types import Prompt, PromptBatch, Ragged, Rollouts, SamplingParams
+from rlkit.types import AdapterWeights, Prompt, PromptBatch, Ragged, Rollouts, SamplingParams
 
 
 class Died(BaseException):
@@ -35,6 +35,8 @@ class Faults:
     dies_on_update: Counter[int] = field(default_factory=Counter)  # by number of the replica
     dies_at_start: Counter[int] = field(default_factory=Counter)
     hangs: Counter[int] = field(default_factory=Counter)
+    freezes: Counter[int] = field(default_factory=Counter)  # hangs, and gives no sign of life
+    freezes_on_update: Counter[int] = field(default_factory=Counter)  # by number of the replica
     refuses_to_start: str = ""
     closed: int = 0  # transports
 
@@ -51,7 +53,7 @@ class RowEngine:
 
     def __init__(self, faults: Faults, number: int = 0) -> None:
         self.faults, self.number = faults, number
-        self.weight, self.version = 1.0, 0
+        self.weight, self.adapter, self.version = 1.0, 0.0, 0
         self.calls: list[Any] = []
 
     def generate(self, prompts: PromptBatch, sampling: SamplingParams) -> Rollouts:
@@ -83,7 +85,7 @@ class RowEngine:
         )
 
     def _answer(self, seed: int, row_id: int, sample: int) -> list[int]:
-        digest = hashlib.sha256(f"{self.weight}:{seed}:{row_id}:{sample}".encode()).digest()
+        digest = hashlib.sha256(f"{self.weight + self.adapter}:{seed}:{row_id}:{sample}".encode()).digest()
         return [byte % 20 for byte in digest[: 1 + digest[0] % 9]]
 
     def resume(self, parts: Iterable[str]) -> None:
@@ -98,7 +100,19 @@ class RowEngine:
         for name, tensor in named_tensors:
             if name != "weight":
                 raise ModelError(f"unknown name '{name}'")
-            self.weight = float(tensor)
+            self.weight, self.adapter = float(tensor), 0.0
+        self.version = version
+
+    takes_adapters = True
+
+    def update_adapter(self, adapter: AdapterWeights, version: int) -> None:
+        """A layer named `weight`, whose 1 x 1 product is added to the weight."""
+        if Faults.strikes(self.faults.dies_on_update, self.number):
+            raise Died
+        if set(adapter.layers) != {"weight"}:
+            raise ModelError(f"unknown layers {', '.join(adapter.layers)}")
+        down, up = adapter.layers["weight"]
+        self.adapter = adapter.scale * float(up @ down)
         self.version = version
 
     def close(self) -> None:
@@ -111,6 +125,7 @@ class SimulatedReplica(EngineReplica):
     def __init__(self, faults: Faults, number: int, serial: int) -> None:
         self.faults, self.number, self.serial = faults, number, serial
         self.is_dead = False
+        self.is_frozen = False
         self.seconds_per_token = 1.0
         self.engine = RowEngine(faults, number)
         self._engine = self.engine
@@ -121,11 +136,8 @@ class SimulatedReplica(EngineReplica):
             raise Died
         if self.faults.refuses_to_start:
             raise ModelError(self.faults.refuses_to_start)
-        if state.chunks is not None:
-            self.update_weights(state.chunks, state.version)
-        if state.released:
-            self.engine.release(sorted(state.released))
-        return ReplicaInfo("here", self.serial)
+        self.bring_into(state)
+        return ReplicaInfo("here", self.serial, takes_adapters=self.engine.takes_adapters)
 
 
 @dataclass(eq=False)
@@ -162,10 +174,14 @@ class SimulatedTransport:
             call.error = ReplicaLostError("killed by signal 9")
         except Exception as error:
             call.error = error
+        if method == "update_weights" and Faults.strikes(self.faults.freezes_on_update, replica.number):
+            replica.is_frozen, call.ends_at = True, float("inf")
         if method == "generate" and call.result is not None:
             call.ends_at = self.now + replica.seconds_per_token * float(call.result.lengths.sum())
             if any(Faults.strikes(self.faults.hangs, p.row_id) for p in arguments[0].prompts):
                 call.ends_at = float("inf")
+            if any(Faults.strikes(self.faults.freezes, p.row_id) for p in arguments[0].prompts):
+                replica.is_frozen, call.ends_at = True, float("inf")
         return call
 
     def wait(self, calls: Sequence[SimulatedCall], timeout_s: float) -> list[SimulatedCall]:
@@ -179,6 +195,9 @@ class SimulatedTransport:
         if call.error is not None:
             raise call.error
         return call.result
+
+    def silent_for(self, replica: SimulatedReplica) -> float | None:
+        return float("inf") if replica.is_frozen else 0.0
 
     def share(self, chunk: WeightChunk) -> WeightChunk:
         self.shared.append(WeightChunk(chunk.places, chunk.data.copy()))
@@ -209,12 +228,18 @@ class Simulation:
 
 
 def simulate(
-    count: int = 2, faults: Faults | None = None, *, restarts: int = 5, attempts: int = 3, timeout_s: float = 0.0
+    count: int = 2,
+    faults: Faults | None = None,
+    *,
+    restarts: int = 5,
+    attempts: int = 3,
+    timeout_s: float = 0.0,
+    silence_s: float = 0.0,
 ) -> Simulation:
     """An engine over `count` simulated replicas, ready."""
     faults = faults or Faults()
     transport = SimulatedTransport(faults)
-    pool = ReplicaPool(transport, count, RestartBudget(restarts, 600), 60.0, timeout_s)
+    pool = ReplicaPool(transport, count, RestartBudget(restarts, 600), 60.0, timeout_s, silence_s)
     engine = ReplicatedEngine(pool, request_attempts=attempts, weight_chunk_bytes=1024)
     return Simulation(engine, pool, transport, faults)
 

@@ -24,10 +24,15 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class CheckpointStore:
-    """The checkpoints of one run; the newest `keep` are kept, and those that are spared."""
+    """The checkpoints of one run; the newest `keep` are kept, and those that are spared.
+
+    first: files beside the folder that must be on the disk before a checkpoint is whole, as far as they are written:
+    after a power cut they are never behind the checkpoint.
+    """
 
     folder: Path
     keep: int = 2
+    first: tuple[Path, ...] = ()
 
     def path(self, step: int) -> Path:
         return self.folder / f"step_{step:06d}"
@@ -37,14 +42,24 @@ class CheckpointStore:
 
         Older checkpoints are deleted then, but for those of the steps in `spare`.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(".step_*"):
-            shutil.rmtree(leftover)
-        aside = self.folder / f".step_{step:06d}.partial"
-        aside.mkdir()
-        fill(aside)
+        fill(self.begin(step))
+        return self.complete(step, spare=spare)
+
+    def begin(self, step: int) -> Path:
+        """An empty folder, out of sight, for the files of `step`; what an earlier run left half-written is removed."""
+        self.remove_leftovers()
+        aside = self.aside(step)
+        aside.mkdir(parents=True)
+        return aside
+
+    def complete(self, step: int, *, spare: Collection[int] = ()) -> Path:
+        """Move what was written since `begin` into place whole, and delete older checkpoints; see `write`."""
+        aside, final = self.aside(step), self.path(step)
         _write_manifest(aside, step)
-        final = self.path(step)
+        for path in self.first:
+            if path.exists():
+                _fsync_file(path)
+                _fsync_folder(path.parent)
         if final.exists():
             # Moved, not deleted: between the two renames there is no time in which a run is likely to be killed.
             final.rename(self.folder / f".step_{step:06d}.replaced")
@@ -53,14 +68,22 @@ class CheckpointStore:
         self._prune(step, spare)
         return final
 
+    def remove_leftovers(self) -> None:
+        """Whatever is half-written or half-deleted."""
+        for leftover in self.folder.glob(".step_*"):
+            shutil.rmtree(leftover)
+
+    def aside(self, step: int) -> Path:
+        return self.folder / f".step_{step:06d}.partial"
+
     def _prune(self, newest: int, spare: Collection[int]) -> None:
         # Later steps are damaged checkpoints that a resumed run passed over: counting them would cost whole ones.
         earlier = [step for step in self.steps() if step <= newest]
         for old in earlier[: -self.keep]:
             if old not in spare:
-                shutil.rmtree(self.path(old))
-        for leftover in self.folder.glob(".step_*"):
-            shutil.rmtree(leftover)
+                # Out of sight first: a run killed while it deletes leaves nothing that looks like a damaged checkpoint.
+                shutil.rmtree(self.path(old).rename(self.folder / f".step_{old:06d}.deleted"))
+        self.remove_leftovers()
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint folder, ascending; whole or not."""
@@ -71,7 +94,7 @@ class CheckpointStore:
         """The newest checkpoint that its manifest confirms; damaged ones are passed over with a warning."""
         for step in reversed(self.steps()):
             try:
-                verify_checkpoint(self.path(step))
+                verify_checkpoint(self.path(step), step=step)
             except CheckpointError as error:
                 LOGGER.warning("%s; using the one before it", error)
                 continue
@@ -79,15 +102,25 @@ class CheckpointStore:
         return None
 
 
-def verify_checkpoint(folder: Path) -> None:
-    """Compare every file with the manifest. Raises `CheckpointError` naming the first fault."""
+def verify_checkpoint(folder: Path, *, step: int | None = None, part: str = "") -> None:
+    """Compare every file with the manifest. Raises `CheckpointError` naming the first fault.
+
+    step: the one that the manifest must be of; None takes any. part: the folder inside that is looked at; empty: all.
+    """
     manifest = folder / MANIFEST
     try:
-        entries = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        found, entries = int(content["step"]), content["files"]
         files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in entries.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"checkpoint {folder} has no readable manifest ({describe_error(error)})") from error
+    if not files:
+        raise CheckpointError(f"checkpoint {folder} is empty")
+    if step is not None and found != step:
+        raise CheckpointError(f"checkpoint {folder} has the manifest of step {found}")
     for name, (size, digest) in files.items():
+        if part and not name.startswith(f"{part}/"):
+            continue
         path = folder / name
         if not path.is_file():
             raise CheckpointError(f"checkpoint {folder} lacks {name}")

@@ -22,7 +22,14 @@ class Headline:
             return write_count(value) if abs(value) >= 100 else f"{value:.3g}"
         if self.form == "percent":
             return f"{100 * value:.1f}%"
-        return format(value, self.form)
+        text = format(value, self.form)
+        return text if any(digit in "123456789naif" for digit in text) else text.removeprefix("-")
+
+    def write_change(self, change: float) -> str:
+        """With its sign; empty for a change too small to be written in this form."""
+        text = self.write(abs(change))
+        is_nothing = not any(digit in "123456789" for digit in text)
+        return "" if is_nothing else f"{'+' if change > 0 else '-'}{text}"
 
 
 HEADLINES: Mapping[str, tuple[Headline, ...]] = {
@@ -61,13 +68,14 @@ PLAIN_LIMIT = 5
 """Headlines in a plain line: what fits beside the step and the time in a log."""
 
 
+def known_headlines(kind: str, metrics: Mapping[str, float]) -> list[Headline]:
+    """Those that the step has, in order."""
+    return [headline for headline in HEADLINES.get(kind, ()) if headline.metric in metrics]
+
+
 def headlines(kind: str, metrics: Mapping[str, float]) -> list[tuple[str, str]]:
     """(label, value) of the headlines that the step has, in order."""
-    return [
-        (headline.label, headline.write(metrics[headline.metric]))
-        for headline in HEADLINES.get(kind, ())
-        if headline.metric in metrics
-    ]
+    return [(headline.label, headline.write(metrics[headline.metric])) for headline in known_headlines(kind, metrics)]
 
 
 def validation_line(metrics: Mapping[str, float]) -> str:

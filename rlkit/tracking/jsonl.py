@@ -25,11 +25,12 @@ class JsonlHook:
 
     def __init__(self) -> None:
         self._file: TextIO | None = None
+        self._checkpoints: set[int] = set()
 
     @hookimpl
     def run_started(self, run: RunInfo) -> None:
         path = run.folder / FILE_NAME
-        keep_until(path, run.first_step)
+        self._checkpoints = keep_until(path, run.first_step)
         self._file = path.open("a", encoding="utf-8")
 
     @hookimpl
@@ -42,7 +43,9 @@ class JsonlHook:
 
     @hookimpl
     def checkpoint_saved(self, run: RunInfo, step: int, folder: Path) -> None:
-        self._write("checkpoint", step, folder=folder.name)
+        if step not in self._checkpoints:  # a resumed run says it again of the checkpoint that it goes on from
+            self._checkpoints.add(step)
+            self._write("checkpoint", step, folder=folder.name)
 
     @hookimpl
     def run_finished(self, run: RunInfo, status: RunStatus) -> None:
@@ -62,14 +65,15 @@ def plain_metrics(metrics: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
-def keep_until(path: Path, step: int) -> None:
+def keep_until(path: Path, step: int) -> set[int]:
     """Drop lines of later steps, which the resumed run will write again, and a line that was cut off.
 
-    At step 0 everything goes: the run starts anew.
+    At step 0 everything goes: the run starts anew. Returns the steps of the checkpoints in what is left.
     """
     if not path.exists():
-        return
+        return set()
     kept: list[str] = []
+    checkpoints: set[int] = set()
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)
@@ -77,4 +81,7 @@ def keep_until(path: Path, step: int) -> None:
             continue
         if step > 0 and isinstance(entry, dict) and entry.get("step", 0) <= step:
             kept.append(line)
+            if entry.get("event") == "checkpoint":
+                checkpoints.add(entry["step"])
     write_atomically(path, "".join(f"{line}\n" for line in kept))
+    return checkpoints

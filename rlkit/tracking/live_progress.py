@@ -13,13 +13,18 @@ from rich.table import Table
 from rich.text import Text
 
 from rlkit.plugin.hookspecs import RunInfo, RunStatus
-from rlkit.tracking.headline_metrics import headlines, validation_line, write_seconds
+from rlkit.tracking.headline_metrics import Headline, known_headlines, validation_line, write_seconds
+from rlkit.tracking.metric_trend import BARS, PLAIN_BARS, MetricTrends, sparkline
 from rlkit.tracking.pace import Pace
 from rlkit.tracking.summary_line import finish_line, start_line
 
-COLUMN_WIDTH = 20
-"""Characters for one label and its value."""
-REFRESHES_PER_S = 8
+LABEL_WIDTH, VALUE_WIDTH, CHANGE_WIDTH = 10, 8, 9
+TREND_WIDTHS = (24, 16, 8, 0)
+"""Characters of the sparkline; the widest that leaves room for two columns, or for one, is taken."""
+GAP = 3
+BAR_WIDTH = 110
+"""Characters of the whole line with the bar: as wide as two columns of metrics."""
+REFRESHES_PER_S = 4
 
 
 class LiveProgress:
@@ -34,6 +39,7 @@ class LiveProgress:
         self._pace = Pace(run.total_steps, run.first_step)
         self._run, self._step = run, run.first_step
         self._metrics: dict[str, float] = {}
+        self._trends = MetricTrends()
         self._console.print(Text(start_line(run), style="bold"))
         self._live = Live(
             console=self._console,
@@ -49,9 +55,11 @@ class LiveProgress:
         self._pace.step_done(step)
         self._step = step
         self._metrics.update(metrics)
+        self._trends.note(metrics)
 
     def validation(self, run: RunInfo, step: int, metrics: Mapping[str, float]) -> None:
         self._metrics.update(metrics)
+        self._trends.note(metrics)
         line = f"after step {step}: {validation_line(metrics)}"
         self._console.print(Text.assemble(("validation ", "green"), line), soft_wrap=True)
 
@@ -81,7 +89,8 @@ class LiveProgress:
         times = write_seconds(self._pace.elapsed_s)
         if self._live is not None and remaining is not None and self._step < self._run.total_steps:
             times += f" · {write_seconds(remaining)} left"
-        row = Table.grid(padding=(0, 1), expand=True)
+        row = Table.grid(padding=(0, 1))
+        row.width = min(self._console.width, BAR_WIDTH)
         row.add_column(no_wrap=True)
         row.add_column(ratio=1)
         row.add_column(no_wrap=True, justify="right")
@@ -93,18 +102,47 @@ class LiveProgress:
         return row
 
     def _numbers(self) -> list[RenderableType]:
-        shown = headlines(self._run.kind, self._metrics)
+        shown = known_headlines(self._run.kind, self._metrics)
         if not shown:
             return [Text("first step under way ...", style="dim")] if self._step == self._run.first_step else []
-        columns = max(1, min(self._console.width // (COLUMN_WIDTH + 2), 6))
-        table = Table.grid(padding=(0, 2))
+        columns, trend = _layout(self._console.width)
+        rows = -(-len(shown) // columns)
+        # The terminal would scroll, and leave torn copies behind, if the panel were higher than it.
+        rows = min(rows, max(1, self._console.height - 3))
+        table = Table.grid(padding=(0, GAP, 0, 0))
         for _ in range(columns):
-            table.add_column(width=COLUMN_WIDTH, no_wrap=True)
-        for start in range(0, len(shown), columns):
-            table.add_row(*(_cell(label, value) for label, value in shown[start : start + columns]))
+            table.add_column(no_wrap=True)
+        for row in range(rows):
+            cells = [self._cell(shown[at], trend) for at in range(row, len(shown), rows)][:columns]
+            table.add_row(*cells)
         return [table]
 
+    def _cell(self, headline: Headline, trend: int) -> Text:
+        value = headline.write(self._metrics[headline.metric])
+        change = self._trends.change(headline.metric)
+        bars = BARS if _has_bars(self._console.encoding) else PLAIN_BARS
+        line = sparkline(self._trends.values(headline.metric), trend, bars=bars)
+        return Text.assemble(
+            (f"{headline.label:<{LABEL_WIDTH}} ", "dim"),
+            (f"{value:>{VALUE_WIDTH}}", "bold"),
+            (f" {'' if change is None else headline.write_change(change):<{CHANGE_WIDTH}}", "dim"),
+            (f" {line:<{trend}}" if trend else "", "cyan"),
+        )
 
-def _cell(label: str, value: str) -> Text:
-    space = max(1, COLUMN_WIDTH - len(label) - len(value))
-    return Text.assemble((label, "dim"), " " * space, (value, "bold"))
+
+def _layout(width: int) -> tuple[int, int]:
+    """Columns of metrics and characters of a sparkline that fit into a terminal of `width`."""
+    for columns in (2, 1):
+        for trend in TREND_WIDTHS:
+            cell = LABEL_WIDTH + VALUE_WIDTH + CHANGE_WIDTH + 2 + (trend + 1 if trend else 0)
+            if columns * cell + (columns - 1) * GAP < width and (trend or columns == 1):
+                return columns, trend
+    return 1, 0
+
+
+def _has_bars(encoding: str) -> bool:
+    try:
+        BARS.encode(encoding)
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True

@@ -36,6 +36,7 @@ AREAS = {
 _STAGES = "rollout|reward|log_probs|advantages|update_actor"
 ON_A_GPU = "on a GPU"
 WITH_REPLICAS = "with replicas"
+WITH_FAILURES = "with answers that are left out (`reward.on_error = leave_out`)"
 _CRITIC = "with a critic"
 _MOVING = "with a reference that moves"
 _REFERENCE = "with a reference"
@@ -67,8 +68,30 @@ _VALIDATION: tuple[tuple[str, str, str, Better, str], ...] = (
 METRICS: tuple[MetricEntry, ...] = (
     MetricEntry("reward/mean", "", "score that the reward functions gave", "up"),
     MetricEntry("reward/<std|min|max>", "", "spread and bounds of the scores"),
-    MetricEntry("reward/part/<part>", "", "mean of a named part of the score"),
-    MetricEntry("reward/errors", "answers", "answers that a reward function failed on", "down"),
+    MetricEntry("reward/part/<part>", "", "mean of a named part of the score, over the answers that have it"),
+    MetricEntry(
+        "reward/errors", "answers", "answers without a verdict: left out of every mean and of learning", "down"
+    ),
+    MetricEntry(
+        "reward/errors_<timeout|exception|value|memory|killed|transient|said>",
+        "answers",
+        "of all sampled answers, those without a verdict, by what kept a reward function from giving one",
+        "down",
+        when=WITH_FAILURES,
+    ),
+    MetricEntry(
+        "reward/left_out_fraction",
+        "share",
+        "answers that teach nothing: without a verdict, or with nothing left to be compared with",
+        "down",
+        when=WITH_FAILURES,
+    ),
+    MetricEntry(
+        "reward/judging_s", "s", "from the first answer handed to the reward functions to the last verdict", "down"
+    ),
+    MetricEntry("reward/remembered_fraction", "share", "verdicts that had been given before", "up"),
+    MetricEntry("reward/worker_restarts", "workers", "reward workers that ended or had to be ended", "down"),
+    MetricEntry("reward/retries", "calls", "further attempts after passing failures", "down"),
     MetricEntry(
         "reward/equal_group_fraction",
         "share",
@@ -104,7 +127,13 @@ METRICS: tuple[MetricEntry, ...] = (
     ),
     MetricEntry("prompt/length_<mean|max>", "tokens", "length of the prompts, once for each answer"),
     MetricEntry("rollout/tokens", "tokens", "of prompts and responses of the step"),
-    MetricEntry("rollout/tokens_per_s", "tokens/s", "response tokens, while the engine answers", "up", ANSWERING),
+    MetricEntry(
+        "rollout/tokens_per_s",
+        "tokens/s",
+        "response tokens, while the engine answers (generate: over its last 8 batches)",
+        "up",
+        ANSWERING,
+    ),
     MetricEntry("rollout/policy_version", "", "policy updates that the engine's weights had seen"),
     MetricEntry("rollout/rounds", "", "rounds of sampling", "down", when="with dynamic sampling"),
     MetricEntry(
@@ -176,7 +205,12 @@ METRICS: tuple[MetricEntry, ...] = (
         "actor/selected_fraction", "share", "tokens chosen by their covariance", when="with `clip_cov` or `kl_cov`"
     ),
     MetricEntry("actor/grad_norm", "", "before clipping; mean over the optimizer steps where it is finite"),
-    MetricEntry("actor/skipped_steps", "steps", "optimizer steps left out so far: gradients not finite", "down"),
+    MetricEntry(
+        "actor/skipped_steps",
+        "steps",
+        "optimizer steps left out so far: gradients not finite, or no token to learn from",
+        "down",
+    ),
     MetricEntry("actor/lr", "", "learning rate of the step's last update"),
     MetricEntry("critic/loss", "", "clipped squared error of the predicted returns", "down", when=_CRITIC),
     MetricEntry(
@@ -191,28 +225,47 @@ METRICS: tuple[MetricEntry, ...] = (
     MetricEntry("critic/grad_norm", "", "as the actor's", when=_CRITIC),
     MetricEntry("critic/skipped_steps", "steps", "as the actor's", "down", when=_CRITIC),
     MetricEntry("critic/lr", "", "as the actor's", when=_CRITIC),
-    MetricEntry("conversation/turns_<mean|max>", "", "turns of the policy in a conversation", when=_CONVERSATIONS),
+    MetricEntry(
+        "conversation/turns_<mean|max>",
+        "",
+        "turns of the policy in a conversation",
+        runs=ANSWERING,
+        when=_CONVERSATIONS,
+    ),
     MetricEntry(
         "conversation/sampled_fraction",
         "share",
         "response tokens that the policy sampled; the others stand between turns",
+        runs=ANSWERING,
         when=_CONVERSATIONS,
     ),
     MetricEntry(
-        "conversation/turn_limit_fraction", "share", "ended by `rollout.max_turns`", "down", when=_CONVERSATIONS
+        "conversation/turn_limit_fraction", "share", "ended by `max_turns`", "down", runs=ANSWERING, when=_CONVERSATIONS
     ),
     MetricEntry(
         "conversation/token_limit_fraction",
         "share",
         "ended because no token was left for another turn",
         "down",
+        runs=ANSWERING,
         when=_CONVERSATIONS,
     ),
-    MetricEntry("conversation/tool_calls", "", "calls in a conversation, on average", when=_CONVERSATIONS),
-    MetricEntry("conversation/tool_errors", "", "calls that failed in the step", "down", when=_CONVERSATIONS),
-    MetricEntry("conversation/tool_error_fraction", "share", "calls that failed", "down", when=_CONVERSATIONS),
     MetricEntry(
-        "conversation/cut_results", "", "results of tools that were too long and cut", "down", when=_CONVERSATIONS
+        "conversation/tool_calls", "", "calls in a conversation, on average", runs=ANSWERING, when=_CONVERSATIONS
+    ),
+    MetricEntry(
+        "conversation/tool_errors", "", "calls that failed in the step", "down", runs=ANSWERING, when=_CONVERSATIONS
+    ),
+    MetricEntry(
+        "conversation/tool_error_fraction", "share", "calls that failed", "down", runs=ANSWERING, when=_CONVERSATIONS
+    ),
+    MetricEntry(
+        "conversation/cut_results",
+        "",
+        "results of tools that were too long and cut",
+        "down",
+        runs=ANSWERING,
+        when=_CONVERSATIONS,
     ),
     MetricEntry("reference/updates", "", "times that the reference took over the actor's weights", when=_MOVING),
     MetricEntry("sft/loss", "nats", "cross-entropy per answer token", "down", ("sft",)),
@@ -221,7 +274,13 @@ METRICS: tuple[MetricEntry, ...] = (
     MetricEntry("sft/tokens", "tokens", "in the step's batch", runs=("sft",)),
     MetricEntry("sft/loss_tokens", "tokens", "of them those that are learned", runs=("sft",)),
     MetricEntry("sft/grad_norm", "", "before clipping", runs=("sft",)),
-    MetricEntry("sft/skipped_steps", "steps", "optimizer steps left out so far", "down", ("sft",)),
+    MetricEntry(
+        "sft/skipped_steps",
+        "steps",
+        "optimizer steps left out so far: gradients not finite, or no token to learn from",
+        "down",
+        ("sft",),
+    ),
     MetricEntry("sft/lr", "", "learning rate of the update", runs=("sft",)),
     *(
         MetricEntry(
@@ -231,7 +290,9 @@ METRICS: tuple[MetricEntry, ...] = (
         for name, unit, meaning, better, condition in _VALIDATION
     ),
     MetricEntry("time/step_s", "s", "the whole step; validation and checkpoints come after it", "down", ALL),
-    MetricEntry(f"time/<{_STAGES}|weight_sync>_s", "s", "a stage of the step", "down"),
+    MetricEntry(
+        f"time/<{_STAGES}|weight_sync>_s", "s", "a stage of the step; of reward, what had to be waited for", "down"
+    ),
     MetricEntry("time/update_critic_s", "s", "a stage of the step", "down", when=_CRITIC),
     MetricEntry("time/update_reference_s", "s", "a stage of the step", "down", when=_MOVING),
     MetricEntry("time/rollout_s", "s", "while the engine answers", "down", ("generate",)),
@@ -270,7 +331,7 @@ METRICS: tuple[MetricEntry, ...] = (
     ),
     MetricEntry("generate/failed", "prompts", "in the batch that could not be answered", "down", ("generate",)),
     MetricEntry("generate/prompts", "prompts", "in the batch", runs=("generate",)),
-    MetricEntry("generate/answers_per_s", "answers/s", "while the engine answers", "up", ("generate",)),
+    MetricEntry("generate/answers_per_s", "answers/s", "over the last 8 batches", "up", ("generate",)),
 )
 
 

@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -38,11 +39,15 @@ VERSIONED = (
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by `text` in one step, so that a reader never sees half of it."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        with aside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 @dataclass(frozen=True)
@@ -153,17 +158,51 @@ class RunFolder:
             command=sys.argv,
         )
 
+    def forget_after(self, step: int) -> None:
+        """Delete the rollouts and validations of later steps, which a resumed run makes again; at step 0 all of them."""
+        for folder in (self.rollouts, self.validation):
+            for file in folder.glob("step_*"):
+                number = file.stem.removeprefix("step_")
+                if number.isdigit() and (int(number) > step or step == 0):
+                    file.unlink()
+            for cut_off in folder.glob(".step_*"):
+                cut_off.unlink()
+
+    def set_aside(self) -> Path:
+        """Move metrics, rollouts, validations and checkpoints to `before-<n>/` inside the folder, which is returned."""
+        number = 1
+        while (aside := self.path / f"before-{number}").exists():
+            number += 1
+        aside.mkdir()
+        # The checkpoints last: a run killed in between finds them damaged once more, and moves the rest.
+        for path in (self.metrics, self.rollouts, self.validation, self.checkpoints):
+            if path.exists():
+                path.rename(aside / path.name)
+        return aside
+
     def finish(self, status: str, *, error: str = "") -> None:
         ended = datetime.now(UTC).isoformat(timespec="seconds")
         self.describe(status=status, ended=ended, error=error)
 
     def open_log(self) -> logging.Handler:
         """Send the `rlkit` logger to log.txt (appending); the caller closes it with `close_log`."""
-        handler = logging.FileHandler(self.log, encoding="utf-8")
+        handler = _LogFile(self.log, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         LOGGER.addHandler(handler)
         LOGGER.setLevel(logging.INFO)
         return handler
+
+
+class _LogFile(logging.FileHandler):
+    """Loses what a full disk refuses, rather than explaining that at length in the middle of the run's output."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
 
 
 def close_log(handler: logging.Handler) -> None:

@@ -9,9 +9,9 @@ from rlkit.tracking.headline_metrics import write_seconds
 def start_line(run: RunInfo) -> str:
     """What runs, and from where when it is resumed."""
     place = f" in {run.folder}" if run.kind != "generate" else ""
-    resumed = f", going on after step {run.first_step}" if run.first_step else ""
-    unit = "batches" if run.kind == "generate" else "steps"
-    return f"{run.kind} '{run.name}'{place}: {run.total_steps:,} {unit}{resumed}"
+    one, many = ("batch", "batches") if run.kind == "generate" else ("step", "steps")
+    resumed = f", going on after {one} {run.first_step}" if run.first_step else ""
+    return f"{run.kind} '{run.name}'{place}: {run.total_steps:,} {one if run.total_steps == 1 else many}{resumed}"
 
 
 def finish_line(run: RunInfo, status: RunStatus, elapsed_s: float) -> str:

@@ -83,6 +83,14 @@ class ValidationRecord:
         """Whether the newest validation is that of `step`."""
         return self.last is not None and self.last.step == step
 
+    def forget(self) -> None:
+        """Begin anew."""
+        self.start = self.best = self.previous = self.last = None
+
+    def drop_best(self, step: int) -> None:
+        """The best one is lost; that of `step`, whose model is at hand, takes its place if it is the newest."""
+        self.best = self.last if self.covers(step) else None
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 

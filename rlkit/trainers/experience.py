@@ -18,6 +18,8 @@ from rlkit.errors import TrainingError
 from rlkit.protocols import Critic, PolicyActor, ReferenceModel
 from rlkit.protocols.actor import LogProbs
 from rlkit.trainers.correction import RolloutCorrection, engine_log_probs
+from rlkit.trainers.left_out import estimate_among, rows_with_verdict
+from rlkit.trainers.residence import Residence
 from rlkit.trainers.shared_trunk import SharedTrunk
 from rlkit.trainers.signal_metrics import signal_metrics
 from rlkit.trainers.truncation import without_truncated
@@ -63,28 +65,36 @@ def ask_models(
     temperature: float,
     bypass: bool = False,
     probability_squares: bool = False,
+    residence: Residence | None = None,
 ) -> ModelAnswers:
-    """One forward pass of each model of the run over the rollouts; `bypass` spares the actor's."""
-    policy: LogProbs | None
-    values: Ragged | None
-    if isinstance(actor, SharedTrunk) and not bypass:
-        policy, values = actor.compute_log_probs_and_values(
-            rollouts, temperature=temperature, probability_squares=probability_squares
-        )
-    else:
-        policy = (
-            None
-            if bypass
-            else actor.compute_log_probs(rollouts, temperature=temperature, probability_squares=probability_squares)
-        )
-        values = None if critic is None else critic.compute_values(rollouts)
+    """One forward pass of each model of the run over the rollouts; `bypass` spares the actor's.
+
+    residence: brings each model to its device for as long as it is asked; None: all of them are there.
+    """
+    residence = residence or Residence()
+    policy: LogProbs | None = None
+    values: Ragged | None = None
+    ref_log_probs: Ragged | None = None
+    if not bypass:
+        residence.bring("actor")
+        if isinstance(actor, SharedTrunk):
+            policy, values = actor.compute_log_probs_and_values(
+                rollouts, temperature=temperature, probability_squares=probability_squares
+            )
+        else:
+            policy = actor.compute_log_probs(rollouts, temperature=temperature, probability_squares=probability_squares)
+    if reference is not None:  # right after the actor, which an adapter's reference is a part of
+        residence.bring("reference")
+        ref_log_probs = reference.compute_log_probs(rollouts, temperature=temperature).log_probs
+    if critic is not None and values is None:
+        residence.bring("critic")
+        values = critic.compute_values(rollouts)
+    residence.bring()
     return ModelAnswers(
         old_log_probs=engine_log_probs(rollouts) if policy is None else policy.log_probs,
         entropy=None if policy is None else policy.entropy,
         probability_squares=None if policy is None else policy.probability_squares,
-        ref_log_probs=None
-        if reference is None
-        else reference.compute_log_probs(rollouts, temperature=temperature).log_probs,
+        ref_log_probs=ref_log_probs,
         old_values=values,
     )
 
@@ -101,32 +111,20 @@ def build_experience(
 ) -> tuple[Experience, dict[str, float]]:
     """The experience, and metrics of what went into it.
 
-    rewards, greedy_rewards: as shaped for learning, of the answers and of each prompt's greedy answer;
-    kl_coefficient: of the KL in the token rewards. Raises `TrainingError` when the estimator leaves a critic untaught.
+    rewards, greedy_rewards: as shaped for learning, of the answers and of each prompt's greedy answer; what has no verdict
+    is left out of baselines and loss. kl_coefficient: of the KL in the token rewards. Raises `TrainingError` when the
+    estimator leaves a critic untaught, and when no answer is left.
     """
     mask = rollouts.response_mask.padded(False)
     old_log_probs = answers.old_log_probs.padded(0.0)
     token_rewards = _token_rewards(rewards, mask)
-    metrics: dict[str, float] = {}
-    if answers.ref_log_probs is not None:
-        ref_log_probs = answers.ref_log_probs.padded(0.0)
-        metrics["actor/kl_to_reference"] = float(
-            masked_mean(compute_kl(old_log_probs, ref_log_probs, settings.kl_estimator), mask)
-        )
-        if kl_coefficient > 0:
-            token_rewards, kl = subtract_kl(
-                token_rewards,
-                old_log_probs,
-                ref_log_probs,
-                mask,
-                coefficient=kl_coefficient,
-                estimator=settings.kl_estimator,
-            )
-            metrics["reward/kl_penalty"] = float(kl_coefficient * kl.sum(dim=1).mean())
-            metrics["reward/kl_coefficient"] = kl_coefficient
+    token_rewards, metrics = _less_kl(token_rewards, answers, settings.kl_estimator, mask, kl_coefficient)
     values = None if answers.old_values is None else answers.old_values.padded(0.0)
     squares = None if answers.probability_squares is None else answers.probability_squares.padded(0.0)
-    advantages, returns = settings.estimator(
+    rows = rows_with_verdict(rewards, greedy_rewards, rollouts.group_ids)
+    metrics |= _left_out_metrics(rows)
+    advantages, returns = estimate_among(
+        settings.estimator,
         AdvantageInputs(
             token_rewards=token_rewards,
             mask=mask,
@@ -137,22 +135,24 @@ def build_experience(
             part_scores=_part_scores(rewards, tuple(settings.part_weights)),
             part_weights=tuple(settings.part_weights.values()),
             probability_squares=squares,
-        )
+        ),
+        rows,
     )
+    learned = mask & rows[:, None]
     if values is not None and returns is None:
         raise TrainingError(
             "the advantage estimator reads a critic and gives it no targets: nothing could teach it; "
             "let it return the pair (advantages, returns)"
         )
-    advantages, scaled = settings.scaling(advantages, mask)
+    advantages, scaled = settings.scaling(advantages, learned)
     metrics |= scaled
     if values is not None and returns is not None:
-        metrics["critic/explained_variance"] = explained_variance(values, returns, mask)
-    metrics |= signal_metrics(token_rewards, advantages, returns, values, mask)
+        metrics["critic/explained_variance"] = explained_variance(values, returns, learned)
+    metrics |= signal_metrics(token_rewards, advantages, returns, values, learned)
     if answers.entropy is not None:
         metrics["actor/entropy_before"] = float(masked_mean(answers.entropy.padded(0.0), mask))
     corrected = correction(rollouts, old_log_probs, mask)
-    kept = corrected.kept
+    kept = corrected.kept & learned
     metrics |= corrected.metrics
     if settings.mask_truncated:
         kept, metrics["response/masked_fraction"] = without_truncated(rollouts, kept)
@@ -169,6 +169,34 @@ def build_experience(
         importance_weights=None if corrected.weights is None else Ragged.from_padded(corrected.weights, lengths),
     )
     return experience, metrics
+
+
+def _less_kl(
+    token_rewards: Tensor, answers: ModelAnswers, estimator: KLEstimator, mask: Tensor, coefficient: float
+) -> tuple[Tensor, dict[str, float]]:
+    """token_rewards [B, R] without `coefficient` times the KL from the reference, and what that is; as they are without one."""
+    if answers.ref_log_probs is None:
+        return token_rewards, {}
+    old_log_probs, ref_log_probs = answers.old_log_probs.padded(0.0), answers.ref_log_probs.padded(0.0)
+    between = compute_kl(old_log_probs, ref_log_probs, estimator)
+    metrics = {"actor/kl_to_reference": float(masked_mean(between, mask))}
+    if coefficient > 0:
+        token_rewards, kl = subtract_kl(
+            token_rewards, old_log_probs, ref_log_probs, mask, coefficient=coefficient, estimator=estimator
+        )
+        metrics["reward/kl_penalty"] = float(coefficient * kl.sum(dim=1).mean())
+        metrics["reward/kl_coefficient"] = coefficient
+    return token_rewards, metrics
+
+
+def _left_out_metrics(rows: Tensor) -> dict[str, float]:
+    """rows: bool [B], those that are learned from. Raises `TrainingError` when there are none."""
+    if not bool(rows.any()):
+        raise TrainingError(
+            "no answer of this step can be learned from: those without a verdict are left out, and so is an answer that "
+            "no other of its prompt is left to be compared with; see reward/errors and the log"
+        )
+    return {} if bool(rows.all()) else {"reward/left_out_fraction": 1 - float(rows.double().mean())}
 
 
 def _token_rewards(rewards: Sequence[Reward], mask: Tensor) -> Tensor:

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from statistics import fmean
+from typing import Protocol
 
+from rlkit.errors import RewardError
+from rlkit.rewards.judging import JudgingReport
+from rlkit.rewards.scoring import PendingVerdicts
 from rlkit.types import Reward, Rollouts
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Answers, as tokens and as text, and the verdict on each; row-aligned."""
+    """Answers, as tokens and as text, and the verdict on each; row-aligned. reports: of the judging."""
 
     rollouts: Rollouts
     responses: tuple[str, ...]
     rewards: tuple[Reward, ...]
+    reports: tuple[JudgingReport, ...] = ()
+
+    def judged(self) -> Judged:
+        return self
 
     def select(self, rows: Sequence[int]) -> Judged:
-        """The given rows, in the given order."""
+        """The given rows, in the given order, without reports."""
         return Judged(
             self.rollouts.select(rows),
             tuple(self.responses[row] for row in rows),
@@ -34,6 +42,7 @@ class Judged:
             Rollouts.join([part.rollouts for part in parts]),
             tuple(response for part in parts for response in part.responses),
             tuple(reward for part in parts for reward in part.rewards),
+            tuple(report for part in parts for report in part.reports),
         )
 
     def groups(self) -> list[list[int]]:
@@ -46,11 +55,42 @@ class Judged:
     def is_informative(self, rows: Sequence[int], parts: Sequence[str] = ()) -> bool:
         """Whether the rewards of a prompt's answers differ: equal ones give every answer the advantage 0.
 
+        Answers without a verdict do not count.
+
         parts: those that the estimator compares one by one instead of their sum.
         """
-        rewards = [self.rewards[row] for row in rows]
+        rewards = [self.rewards[row] for row in rows if self.rewards[row].error is None]
         scores = [[reward.parts.get(part, 0.0) for part in parts] if parts else [reward.score] for reward in rewards]
         return any(found != scores[0] for found in scores)
+
+
+class Answered(Protocol):
+    """Answers whose verdicts are there, or on their way."""
+
+    @property
+    def rollouts(self) -> Rollouts: ...
+
+    def judged(self) -> Judged:
+        """With the verdicts, waited for."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class BeingJudged:
+    """Answers, as tokens and as text, whose verdicts are on their way."""
+
+    rollouts: Rollouts
+    responses: tuple[str, ...]
+    verdicts: PendingVerdicts
+
+    def judged(self) -> Judged:
+        """With the verdicts, waited for. Raises `RewardError` when too many of them failed, or all."""
+        rewards = tuple(self.verdicts.result())
+        if rewards and all(reward.error is not None for reward in rewards):
+            raise RewardError(
+                f"none of {len(rewards)} answers could be judged, so there is nothing to learn from: {rewards[0].error}"
+            )
+        return Judged(self.rollouts, self.responses, rewards, (self.verdicts.report(),))
 
 
 @dataclass
@@ -90,7 +130,8 @@ class Refill:
         # Groups of one round are taken together: a selection costs the same for one group as for hundreds.
         for number, groups in groupby(chosen, key=itemgetter(0)):
             parts.append(self._rounds[number].select([row for _, rows in groups for row in rows]))
-        return Judged.join(parts)
+        reports = tuple(report for judged in self._rounds for report in judged.reports)
+        return replace(Judged.join(parts), reports=reports)
 
     def metrics(self) -> dict[str, float]:
         """How much was sampled for it."""
@@ -98,5 +139,7 @@ class Refill:
         return {
             "rollout/rounds": float(self.rounds),
             "rollout/uninformative_fraction": len(self._others) / groups,
-            "reward/mean_of_all": fmean(reward.score for judged in self._rounds for reward in judged.rewards),
+            "reward/mean_of_all": fmean(
+                reward.score for judged in self._rounds for reward in judged.rewards if reward.error is None
+            ),
         }

@@ -18,8 +18,12 @@ class ReferenceCourse:
     every: int = 1
     decay: float = 0.0
 
+    def is_due(self, iterations: int) -> bool:
+        """Whether the reference moves after `iterations` iterations in all."""
+        return iterations % self.every == 0
+
     def follow(self, actor: PolicyActor, iterations: int) -> dict[str, float]:
         """Move the reference if it is due after `iterations` iterations in all; how often it has moved so far."""
-        if iterations % self.every == 0:
+        if self.is_due(iterations):
             self.reference.update_weights(actor.export_weights(), decay=self.decay)
         return {"reference/updates": float(iterations // self.every)}

@@ -12,31 +12,28 @@ import torch
 
 from rlkit.algos.adaptive_kl import adapt_coefficient
 from rlkit.algos.objective import PolicyObjective, ValueObjective
-from rlkit.errors import TrainingError
 from rlkit.protocols import Critic, PolicyActor, ReferenceModel, RolloutEngine, Tokenizer, WeightSync
 from rlkit.protocols.rollout_engine import EnginePart
-from rlkit.rewards.scoring import ScoresSamples, decode_responses, score_rollouts
+from rlkit.rewards.scoring import ScoresSamples, decode_responses, samples_of
 from rlkit.rollout.collector import Collector, asked_prompts, collect_rollouts, step_seed
 from rlkit.trainers.agreement import AgreementWatch
 from rlkit.trainers.average import Average
 from rlkit.trainers.clock import StageClock
 from rlkit.trainers.conversation_metrics import conversation_metrics
 from rlkit.trainers.correction import RolloutCorrection
-from rlkit.trainers.experience import AdvantageSettings, ask_models, build_experience
-from rlkit.trainers.judged import Judged, Refill
+from rlkit.trainers.experience import AdvantageSettings, ModelAnswers, ask_models, build_experience
+from rlkit.trainers.judged import Answered, BeingJudged, Judged, Refill
 from rlkit.trainers.moving_reference import ReferenceCourse
 from rlkit.trainers.performance import WorkMeter
 from rlkit.trainers.ppo_state import PPOState, PromptStream
-from rlkit.trainers.reward_metrics import group_metrics, response_metrics, reward_metrics
+from rlkit.trainers.residence import Residence
+from rlkit.trainers.reward_metrics import group_metrics, judging_metrics, response_metrics, reward_metrics
 from rlkit.trainers.reward_shaping import RewardShaping
 from rlkit.trainers.run_events import RunEvents
 from rlkit.trainers.shared_trunk import SharedTrunk
 from rlkit.trainers.stop_signal import StopSignal
 from rlkit.trainers.validation import Validator
 from rlkit.types import Experience, PromptBatch, Rollouts, SamplingParams
-
-MAX_SKIPPED_IN_A_ROW = 20
-"""So many optimizer steps in a row with non-finite gradients mean that the model is lost, not that a batch was odd."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +80,7 @@ class PPOParts:
     validator: Validator | None = None
     meter: WorkMeter = field(default_factory=WorkMeter)
     handover: tuple[EnginePart, ...] = ()  # what the engine gives up while the actor trains
+    residence: Residence = field(default_factory=Residence)  # by default every model stays on its device
     engine_metrics: Callable[[], Mapping[str, float]] = dict  # what the engine says of itself, for every step
 
 
@@ -101,10 +99,12 @@ class PPOTrainer:
         self.validate_before_training()
         while self.state.step < self.settings.steps and not stop.requested:
             clock = StageClock()
-            judged, metrics = self.collect(clock)
-            greedy = self.collect_greedy(judged, clock)
+            answered, metrics = self.collect(clock)
+            answered_greedily = self.collect_greedy(answered, clock)
             self.hand_memory_to_the_actor()
-            experience, measured = self.prepare(judged, greedy, clock)
+            said = self.ask_models(answered.rollouts, clock)
+            judged, greedy = self.await_verdicts(answered, answered_greedily, clock)
+            experience, measured = self.prepare(judged, greedy, said, clock)
             metrics |= measured
             metrics |= self.update_critic(experience, clock)
             metrics |= self.update_actor(experience, clock)
@@ -112,58 +112,69 @@ class PPOTrainer:
             self.adapt_kl_coefficient(metrics, len(experience))
             self.hand_over_weights(clock)
             self.state.step += 1
-            self.events.rollouts_ready(self.state.step, experience, judged.responses, judged.rewards)
+            self.events.rollouts_ready(self.state.step, experience, judged, greedy)
             self.events.step_finished(self.state.step, self.summarise(judged, metrics, clock))
             self.validate_when_due()
             self.checkpoint_when_due()
         self.finish()
 
-    def collect(self, clock: StageClock) -> tuple[Judged, dict[str, float]]:
-        """The next prompts, answered and judged; under dynamic sampling until every prompt has something to teach."""
+    def collect(self, clock: StageClock) -> tuple[Answered, dict[str, float]]:
+        """The next prompts, answered and being judged; under dynamic sampling until every prompt has something to teach."""
         first = self.answer(self.parts.prompts.next_batch(), 0, clock)
         if self.settings.sampling_rounds == 1:
             return first, {}
-        refill = Refill(wanted=len(first.groups()), parts=self.parts.advantages.compared_parts)
-        refill.add(first)
+        refill = Refill(wanted=len(self.judged(first, clock).groups()), parts=self.parts.advantages.compared_parts)
+        refill.add(self.judged(first, clock))
         while refill.missing and refill.rounds < self.settings.sampling_rounds:
-            refill.add(self.answer(self.parts.prompts.next_batch(refill.missing), refill.rounds, clock))
+            more = self.answer(self.parts.prompts.next_batch(refill.missing), refill.rounds, clock)
+            refill.add(self.judged(more, clock))
         return refill.result(), refill.metrics()
 
-    def answer(self, prompts: PromptBatch, attempt: int, clock: StageClock) -> Judged:
-        """`prompts` answered and judged; each attempt of a step samples by a seed of its own."""
+    def answer(self, prompts: PromptBatch, attempt: int, clock: StageClock) -> BeingJudged:
+        """`prompts` answered, and their judging begun; each attempt of a step samples by a seed of its own."""
         seed = step_seed(self.settings.seed, self.state.step)
         with clock.stage("rollout"):
             sampling = self.parts.sampling.with_seed(step_seed(seed, attempt) if attempt else seed)
             rollouts = self.parts.collector(self.parts.engine, prompts, sampling)
         self.parts.meter.note_rollout(clock, rollouts)
-        return self.judge(rollouts, clock)
+        return self.begin_judging(rollouts, clock)
 
-    def collect_greedy(self, judged: Judged, clock: StageClock) -> Judged | None:
+    def collect_greedy(self, answered: Answered, clock: StageClock) -> BeingJudged | None:
         """Each prompt's greedy answer, when the advantages are measured against that."""
         if not self.parts.greedy_baseline:
             return None
         with clock.stage("rollout"):
             sampling = replace(self.parts.sampling, temperature=0.0, samples=1)
-            rollouts = self.parts.collector(self.parts.engine, asked_prompts(judged.rollouts), sampling)
+            rollouts = self.parts.collector(self.parts.engine, asked_prompts(answered.rollouts), sampling)
         self.parts.meter.note_rollout(clock, rollouts)
-        return self.judge(rollouts, clock)
+        return self.begin_judging(rollouts, clock)
 
-    def judge(self, rollouts: Rollouts, clock: StageClock) -> Judged:
-        """The answers as text, and their verdicts."""
+    def begin_judging(self, rollouts: Rollouts, clock: StageClock) -> BeingJudged:
+        """The answers as text, handed to those who judge; the models are asked meanwhile."""
         with clock.stage("reward"):
             responses = decode_responses(rollouts, self.parts.tokenizer)
-            rewards = score_rollouts(rollouts, responses, self.parts.scorer)
+            verdicts = self.parts.scorer.begin(samples_of(rollouts, responses))
         self.parts.meter.note_reading(clock, "reward", rollouts)
-        return Judged(rollouts, tuple(responses), tuple(rewards))
+        return BeingJudged(rollouts, tuple(responses), verdicts)
+
+    def await_verdicts(
+        self, answered: Answered, greedy: Answered | None, clock: StageClock
+    ) -> tuple[Judged, Judged | None]:
+        """With the verdicts on both, as soon as they are there."""
+        return self.judged(answered, clock), None if greedy is None else self.judged(greedy, clock)
+
+    def judged(self, answered: Answered, clock: StageClock) -> Judged:
+        with clock.stage("reward"):
+            return answered.judged()
 
     def hand_memory_to_the_actor(self) -> None:
         self.parts.engine.release(self.parts.handover)
 
-    def prepare(self, judged: Judged, greedy: Judged | None, clock: StageClock) -> tuple[Experience, dict[str, float]]:
-        """Log-probs, values and advantages."""
-        parts, rollouts = self.parts, judged.rollouts
+    def ask_models(self, rollouts: Rollouts, clock: StageClock) -> ModelAnswers:
+        """Log-probs and values of what was answered, before anything is learned from it."""
+        parts = self.parts
         with clock.stage("log_probs"):
-            answers = ask_models(
+            said = ask_models(
                 rollouts,
                 parts.actor,
                 parts.reference,
@@ -171,8 +182,16 @@ class PPOTrainer:
                 temperature=parts.sampling.temperature,
                 bypass=parts.correction.bypass,
                 probability_squares=parts.advantages.probability_squares,
+                residence=parts.residence,
             )
         parts.meter.note_log_probs(clock, rollouts, asks_actor=not parts.correction.bypass)
+        return said
+
+    def prepare(
+        self, judged: Judged, greedy: Judged | None, said: ModelAnswers, clock: StageClock
+    ) -> tuple[Experience, dict[str, float]]:
+        """Rewards and advantages: all that the update needs."""
+        parts, rollouts = self.parts, judged.rollouts
         parts.meter.note_reading(clock, "advantages", rollouts)
         with clock.stage("advantages"):
             shaped = parts.reward_shaping(judged, greedy, self.state.reward_moments)
@@ -180,7 +199,7 @@ class PPOTrainer:
             experience, metrics = build_experience(
                 rollouts,
                 shaped.rewards,
-                answers,
+                said,
                 parts.advantages,
                 parts.correction,
                 kl_coefficient=self.state.kl_coefficient,
@@ -194,10 +213,12 @@ class PPOTrainer:
         average = Average()
         if self.parts.critic is not None and self.critic_learns_apart():
             with clock.stage("update_critic"):
+                self.parts.residence.bring("critic")
                 for batch in self.mini_batches(experience):
                     metrics = self.parts.critic.update_values(batch, self.parts.value_objective)
                     average.add(metrics, tokens=batch.num_loss_tokens)
                     self.parts.meter.note_update(clock, "critic", batch.rollouts)
+                    self.stop_when_lost(metrics, batch)
         return average.result()
 
     def update_actor(self, experience: Experience, clock: StageClock) -> dict[str, float]:
@@ -206,6 +227,7 @@ class PPOTrainer:
         if self.only_the_critic_learns():
             return {}
         with clock.stage("update_actor"):
+            self.parts.residence.bring("actor")
             for batch in self.mini_batches(experience):
                 metrics = self.parts.actor.update_policy(
                     batch, self.parts.policy_objective, temperature=self.parts.sampling.temperature
@@ -213,7 +235,7 @@ class PPOTrainer:
                 average.add(metrics, tokens=batch.num_loss_tokens)
                 self.parts.meter.note_update(clock, "actor", batch.rollouts)
                 self.state.policy_version += 1
-                self.stop_when_lost(metrics)
+                self.stop_when_lost(metrics, batch)
                 if self.has_gone_far_enough(metrics):
                     break
         return average.result()
@@ -227,10 +249,13 @@ class PPOTrainer:
 
     def update_reference(self, clock: StageClock) -> dict[str, float]:
         """A reference that follows the actor does its step; nothing with a frozen one."""
-        if self.parts.reference_course is None:
+        course, iterations = self.parts.reference_course, self.state.step + 1
+        if course is None:
             return {}
         with clock.stage("update_reference"):
-            return self.parts.reference_course.follow(self.parts.actor, self.state.step + 1)
+            if course.is_due(iterations):
+                self.parts.residence.bring("actor", "reference")
+            return course.follow(self.parts.actor, iterations)
 
     def has_gone_far_enough(self, metrics: Mapping[str, float]) -> bool:
         """Whether the policy has left the one that answered by more than `target_kl`, so that its answers say little more."""
@@ -260,14 +285,27 @@ class PPOTrainer:
     def hand_over_weights(self, clock: StageClock | None = None) -> None:
         """The engine answers with the actor's present weights from here on."""
         with (clock or StageClock()).stage("weight_sync"):
-            self.parts.engine.resume(self.parts.handover)
-            self.parts.weight_sync.push(self.parts.actor, self.parts.engine, self.state.policy_version)
+            if self.parts.residence.moves_models:
+                self.push_weights()
+                self.hand_memory_to_the_engine()
+            else:
+                self.hand_memory_to_the_engine()
+                self.push_weights()
+
+    def push_weights(self) -> None:
+        self.parts.residence.bring("actor")
+        self.parts.weight_sync.push(self.parts.actor, self.parts.engine, self.state.policy_version)
+
+    def hand_memory_to_the_engine(self) -> None:
+        self.parts.residence.bring()
+        self.parts.engine.resume(self.parts.handover)
 
     def summarise(self, judged: Judged, metrics: dict[str, float], clock: StageClock) -> dict[str, float]:
         """All metrics of the step."""
         return {
             **reward_metrics(judged.rewards),
             **group_metrics(judged),
+            **judging_metrics(judged.reports),
             **response_metrics(judged.rollouts, clock.stages()["rollout"]),
             **self.parts.engine_metrics(),
             **conversation_metrics(judged.rollouts),
@@ -301,19 +339,20 @@ class PPOTrainer:
 
     def save_checkpoint(self) -> None:
         best = self.state.validation.best_step if self.settings.keep_best else None
+        if self.parts.residence.moves_models:  # a backend may need the device for a moment to read a model
+            self.hand_memory_to_the_actor()
         self.events.save_checkpoint(self.state.step, spare=() if best is None else (best,))
+        if self.parts.residence.moves_models:
+            self.hand_memory_to_the_engine()
 
     def finish(self) -> None:
         """The last validation, when the run is complete, and the last checkpoint."""
         if self.state.step >= self.settings.steps and not self.state.validation.covers(self.state.step):
             self.validate()
         self.save_checkpoint()
+        if self.parts.residence.moves_models:  # the model is exported next
+            self.hand_memory_to_the_actor()
 
-    def stop_when_lost(self, metrics: Mapping[str, float]) -> None:
-        """Raise `TrainingError` after too many non-finite gradients in a row."""
-        self.state.note_gradient(metrics)
-        if self.state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-            raise TrainingError(
-                f"{self.state.skipped_in_a_row} optimizer steps in a row had non-finite gradients (step "
-                f"{self.state.step + 1}); lower actor.lr, or look at the last rollouts"
-            )
+    def stop_when_lost(self, metrics: Mapping[str, float], batch: Experience) -> None:
+        """Raise `TrainingError` after too many optimizer steps in a row with non-finite gradients of one model."""
+        self.state.skipped.note(metrics, tokens=batch.num_loss_tokens, step=self.state.step + 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from rlkit.algos.reward_shaping import Moments
 from rlkit.data.order import EpochOrder
 from rlkit.tracking.validation_record import ValidationRecord
+from rlkit.trainers.skipped_steps import SkippedSteps
 from rlkit.types import PromptBatch
 
 
@@ -19,7 +19,7 @@ class PPOState:
 
     step              PPO iterations done
     policy_version    policy updates done; the engine's answers carry it
-    skipped_in_a_row  optimizer steps just now whose gradients were not finite
+    skipped           optimizer steps in a row whose gradients were not finite
     kl_coefficient    of the KL in the token rewards; changes only when it follows a target
     validation        which validation was the best so far
     reward_moments    of the scores of all iterations, when rewards are divided by their running spread
@@ -27,14 +27,10 @@ class PPOState:
 
     step: int = 0
     policy_version: int = 0
-    skipped_in_a_row: int = 0
+    skipped: SkippedSteps = field(default_factory=SkippedSteps)
     kl_coefficient: float = 0.0
     validation: ValidationRecord = field(default_factory=ValidationRecord)
     reward_moments: Moments = field(default_factory=Moments)
-
-    def note_gradient(self, metrics: Mapping[str, float]) -> None:
-        finite = math.isfinite(metrics["actor/grad_norm"])
-        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -42,7 +38,7 @@ class PPOState:
     def restore(self, content: Mapping[str, Any]) -> None:
         self.step = content["step"]
         self.policy_version = content["policy_version"]
-        self.skipped_in_a_row = content["skipped_in_a_row"]
+        self.skipped = SkippedSteps(**content["skipped"])
         self.kl_coefficient = content["kl_coefficient"]
         self.validation.restore(content["validation"])
         self.reward_moments = Moments(**content["reward_moments"])

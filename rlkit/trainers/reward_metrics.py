@@ -6,25 +6,47 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, pstdev
 
+from rlkit.rewards.judging import JudgingReport
 from rlkit.trainers.clock import StageWork
 from rlkit.trainers.judged import Judged
 from rlkit.types import Reward, Rollouts
 
 
 def reward_metrics(rewards: Sequence[Reward]) -> dict[str, float]:
-    """`reward/*`: mean, spread, errors, and the mean of every named part."""
-    scores = [reward.score for reward in rewards]
+    """`reward/*`: mean and spread over the answers that have a verdict, each part's mean over those that have it; how many have none."""
+    judged = [reward for reward in rewards if reward.error is None]
+    scores = [reward.score for reward in judged]
     metrics = {
         "reward/mean": fmean(scores),
         "reward/std": pstdev(scores),
         "reward/min": min(scores),
         "reward/max": max(scores),
-        "reward/errors": float(sum(reward.error is not None for reward in rewards)),
+        "reward/errors": float(len(rewards) - len(judged)),
     }
-    names = {name for reward in rewards for name in reward.parts}
+    names = {name for reward in judged for name in reward.parts}
     for name in sorted(names):
-        metrics[f"reward/part/{name}"] = fmean(reward.parts.get(name, 0.0) for reward in rewards)
+        metrics[f"reward/part/{name}"] = fmean(reward.parts[name] for reward in judged if name in reward.parts)
     return metrics
+
+
+def judging_metrics(reports: Sequence[JudgingReport]) -> dict[str, float]:
+    """How the judging of all of a step's answers went, replaced ones too: seconds, failures by kind, what was spared.
+
+    Kinds of failure that did not occur are absent, and so is everything where nothing was judged.
+    """
+    if not reports:
+        return {}
+    answers = sum(report.answers for report in reports)
+    errors: Counter[str] = Counter()
+    for report in reports:
+        errors.update(report.errors)
+    return {
+        "reward/judging_s": sum(report.seconds for report in reports),
+        "reward/remembered_fraction": sum(report.remembered * report.answers for report in reports) / answers,
+        "reward/worker_restarts": float(sum(report.restarts for report in reports)),
+        "reward/retries": float(sum(report.retries for report in reports)),
+        **{f"reward/errors_{kind}": float(number) for kind, number in sorted(errors.items())},
+    }
 
 
 def group_metrics(judged: Judged) -> dict[str, float]:

@@ -47,13 +47,16 @@ class RewardShaping:
     def __call__(self, judged: Judged, greedy: Judged | None, moments: Moments) -> Shaped:
         """The rewards to learn from; `greedy` answers are treated alike, by the statistics of the sampled ones.
 
+        Answers without a verdict are in no statistics; they stay marked as such.
+
         moments: of the iterations before this one.
         """
         rewards = judged.rewards
-        before = {} if greedy is None else {"reward/greedy_mean": float(_scores(greedy.rewards).mean())}
+        before = {} if greedy is None else {"reward/greedy_mean": _mean_of_judged(greedy.rewards)}
         if not self.changes_scores:
             return Shaped(rewards, None if greedy is None else greedy.rewards, moments, before)
-        raw = _scores(rewards)
+        has_verdict = torch.tensor([reward.error is None for reward in rewards])
+        raw = _scores(rewards)[has_verdict]
         clipped = self._clipped(raw)
         statistics = Moments.of(clipped)
         if self.normalise == "running":
@@ -61,8 +64,8 @@ class RewardShaping:
         shaped = self._shaped(judged, statistics)
         metrics = {
             **before,
-            "reward/shaped_mean": float(shaped.mean()),
-            "reward/shaped_std": float(shaped.std(correction=0)),
+            "reward/shaped_mean": float(shaped[has_verdict].mean()),
+            "reward/shaped_std": float(shaped[has_verdict].std(correction=0)),
             **self._metrics(judged.rollouts, raw, clipped, statistics),
         }
         greedy_rewards = None if greedy is None else _with_scores(greedy.rewards, self._shaped(greedy, statistics))
@@ -98,6 +101,11 @@ class RewardShaping:
             metrics["reward/overlong_fraction"] = float((penalties < 0).double().mean())
             metrics["reward/overlong_penalty"] = float(-penalties.mean())
         return metrics
+
+
+def _mean_of_judged(rewards: Sequence[Reward]) -> float:
+    scores = [reward.score for reward in rewards if reward.error is None]
+    return sum(scores) / max(1, len(scores))
 
 
 def _scores(rewards: Sequence[Reward]) -> Tensor:

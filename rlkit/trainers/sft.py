@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from rlkit.data.order import EpochOrder
 from rlkit.protocols import SupervisedTrainee
+from rlkit.tracking.loss_record import LossRecord
 from rlkit.trainers.clock import StageClock
 from rlkit.trainers.performance import WorkMeter
 from rlkit.trainers.run_events import RunEvents
+from rlkit.trainers.skipped_steps import SkippedSteps
 from rlkit.trainers.stop_signal import StopSignal
 from rlkit.types import SupervisedBatch
 
@@ -24,6 +28,7 @@ class SFTSettings:
     batch_size: int
     validate_every: int
     checkpoint_every: int
+    keep_best: bool = True
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,24 @@ class SFTParts:
 
 @dataclass
 class SFTState:
-    """What a checkpoint must hold besides the model: optimizer steps done."""
+    """What a checkpoint must hold besides the model.
+
+    step        optimizer steps done
+    skipped     of them, those in a row just now whose gradients were not finite
+    validation  which validation had the lowest loss so far
+    """
 
     step: int = 0
+    skipped: SkippedSteps = field(default_factory=SkippedSteps)
+    validation: LossRecord = field(default_factory=LossRecord)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def restore(self, content: Mapping[str, Any]) -> None:
+        self.step = content["step"]
+        self.skipped = SkippedSteps(**content["skipped"])
+        self.validation.restore(content["validation"])
 
 
 @dataclass
@@ -59,9 +79,9 @@ class SFTTrainer:
             self.learn_one_batch()
             self.validate_when_due()
             self.checkpoint_when_due()
-        if self.state.step >= self.settings.steps:
+        if self.state.step >= self.settings.steps and not self.state.validation.covers(self.state.step):
             self.validate()
-        self.events.save_checkpoint(self.state.step)
+        self.save_checkpoint()
 
     def learn_one_batch(self) -> None:
         """One optimizer step."""
@@ -70,6 +90,7 @@ class SFTTrainer:
         with clock.stage("update"):
             metrics = dict(self.parts.trainee.update_supervised(batch))
         self.state.step += 1
+        self.state.skipped.note(metrics, tokens=batch.num_loss_tokens, step=self.state.step)
         metrics["sft/tokens"] = float(batch.token_ids.num_tokens)
         metrics["sft/loss_tokens"] = float(batch.num_loss_tokens)
         metrics["sft/epoch"] = order.epoch + order.position / order.num_rows
@@ -83,7 +104,7 @@ class SFTTrainer:
             self.validate()
 
     def validate(self) -> None:
-        """Mean cross-entropy over the loss tokens of the validation data, in nats."""
+        """Mean cross-entropy over the loss tokens of the validation data, in nats; the state of the lowest so far is saved."""
         data = self.parts.validation
         if data is None:
             return
@@ -92,9 +113,17 @@ class SFTTrainer:
             rows = range(start, min(start + EVALUATION_ROWS, len(data)))
             loss, count = self.parts.trainee.evaluate(data.select(rows))
             total, tokens = total + loss, tokens + count
-        self.events.validation_finished(self.state.step, {"sft/validation_loss": total / max(tokens, 1)})
+        mean = total / max(tokens, 1)
+        is_best = self.state.validation.note(self.state.step, mean)
+        self.events.validation_finished(self.state.step, {"sft/validation_loss": mean})
+        if is_best and self.settings.keep_best:
+            self.save_checkpoint()
 
     def checkpoint_when_due(self) -> None:
         every = self.settings.checkpoint_every
         if every and self.state.step % every == 0 and self.state.step < self.settings.steps:
-            self.events.save_checkpoint(self.state.step)
+            self.save_checkpoint()
+
+    def save_checkpoint(self) -> None:
+        best = self.state.validation.best_step if self.settings.keep_best else None
+        self.events.save_checkpoint(self.state.step, spare=() if best is None else (best,))

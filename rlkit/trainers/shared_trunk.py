@@ -10,9 +10,10 @@ from torch import Tensor
 
 from rlkit.algos.joint_objective import JointObjective
 from rlkit.algos.objective import PolicyObjective, ValueObjective
-from rlkit.protocols import ActorCritic, ReferenceModel
+from rlkit.protocols import ActorCritic, PendingSave, ReferenceModel
 from rlkit.protocols.actor import LogProbs
 from rlkit.types import Experience, Ragged, Rollouts
+from rlkit.types.adapter import AdapterWeights
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,11 @@ class SharedTrunk:
         """The policy's, without the value head."""
         return self.model.export_weights()
 
+    def export_adapter(self) -> AdapterWeights | None:
+        """The policy's; None where the backend does not export any."""
+        export_adapter = getattr(self.model, "export_adapter", None)
+        return None if export_adapter is None else export_adapter()
+
     def base_policy(self) -> ReferenceModel | None:
         return self.model.base_policy()
 
@@ -65,6 +71,9 @@ class SharedTrunk:
 
     def save(self, folder: Path) -> None:
         self.model.save(folder)
+
+    def begin_save(self, folder: Path) -> PendingSave:
+        return self.model.begin_save(folder)
 
     def load(self, folder: Path) -> None:
         self.model.load(folder)

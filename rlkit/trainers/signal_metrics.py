@@ -11,8 +11,8 @@ from rlkit.algos.masked import row_sums
 def signal_metrics(
     token_rewards: Tensor, advantages: Tensor, returns: Tensor | None, values: Tensor | None, mask: Tensor
 ) -> dict[str, float]:
-    """All [B, R]; mean, std, min and max of each over the tokens in `mask`, of rewards over the answers' sums."""
-    metrics = _summary("reward/total_", row_sums(token_rewards, mask))
+    """All [B, R]; mean, std, min and max of each over the tokens in `mask`, of rewards over the sums of answers with any."""
+    metrics = _summary("reward/total_", row_sums(token_rewards, mask)[mask.any(dim=1)])
     metrics |= _summary("advantage/", advantages[mask])
     if returns is not None:
         metrics |= _summary("return/", returns[mask])

@@ -18,12 +18,16 @@ from rlkit.generation.completions_file import write_rows
 from rlkit.protocols import RolloutEngine, Tokenizer
 from rlkit.rewards.scoring import decode_responses
 from rlkit.rollout.collector import Collector, collect_rollouts
+from rlkit.tracking.validation_scores import write_scores
 from rlkit.types import PromptBatch, SamplingParams
 
 
 @dataclass(frozen=True)
 class Validator:
-    """Answers every validation prompt and judges the answers; with a `folder`, writes them to `step_<step>.jsonl` in it."""
+    """Answers every validation prompt and judges the answers.
+
+    With a `folder`, writes the answers to `step_<step>.jsonl` in it, and their scores to `step_<step>.json`.
+    """
 
     prompts: PromptBatch
     sampling: SamplingParams
@@ -40,6 +44,8 @@ class Validator:
         if self.folder is not None:
             write_rows(self.folder / f"step_{step:06d}.jsonl", rows)
         scored = score_completions("validation", rows, self.scorer)
+        if self.folder is not None:
+            write_scores(self.folder, step, [row.prompt for row in scored.rows], [row.scores for row in scored.rows])
         return validation_metrics(summarise(scored.rows, IntervalSettings()))
 
 

@@ -20,7 +20,10 @@ class CompletionRequest:
     sampling       `samples` is 1
     top_log_probs  how many alternatives to name at each position, besides the chosen token's log-prob
     row_id         names the random numbers together with `sampling.seed`: the answer is the one that `generate` gives
-                   to a prompt of this `Prompt.row_id` with the same seed. Requests that may share a seed differ here.
+                   to a prompt of this `Prompt.row_id` with the same seed. Requests that may share a seed differ here, or in
+                   `sample`.
+    sample         of the answers to this row, which one it is, counted from 0: as `generate` counts them
+    images         as `Prompt.images`, in the order of their placeholder tokens in prompt_ids
     """
 
     request_id: str
@@ -28,6 +31,8 @@ class CompletionRequest:
     sampling: SamplingParams
     top_log_probs: int = 0
     row_id: int = 0
+    sample: int = 0
+    images: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
         if self.sampling.samples != 1:

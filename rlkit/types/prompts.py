@@ -16,6 +16,7 @@ class Prompt:
 
     row_id identifies the row in its data set (stable across runs: file order).
     text is set, and messages empty, when the file gave a plain string that is not to be rendered as chat.
+    images are whole files (PNG, JPEG, ...), in the order of the `{"type": "image"}` parts of the messages.
     """
 
     row_id: int
@@ -23,7 +24,7 @@ class Prompt:
     text: str | None = None
     reference: Any = None  # ground truth; what it is depends on the reward
     data_source: str = "default"
-    images: tuple[Any, ...] = ()
+    images: tuple[bytes, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)  # all other columns of the row
 
     @property

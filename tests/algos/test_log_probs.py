@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlkit.algos import log_probs as module
 from rlkit.algos.log_probs import chunked_log_probs
@@ -66,3 +67,44 @@ def test_no_tokens_give_empty_results_and_zero_gradients():
     assert log_probs.shape == entropy.shape == (0,)
     (gradient,) = torch.autograd.grad(log_probs.sum(), [weight])
     assert not gradient.any()
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers how many elements the largest tensor had that any operation gave."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return out
+
+
+@pytest.mark.parametrize("uses_entropy", [False, True])
+def test_no_tensor_is_as_large_as_a_quarter_of_the_logits(monkeypatch, uses_entropy):
+    monkeypatch.setattr(module, "chunk_rows", lambda vocabulary: 64)
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(1024, 8, generator=generator, requires_grad=True)
+    weight = torch.randn(997, 8, generator=generator, requires_grad=True)
+    targets = torch.randint(997, (1024,), generator=generator)
+    with LargestTensor() as largest:
+        log_probs, entropy, _ = chunked_log_probs(hidden, weight, targets)
+        (log_probs + entropy if uses_entropy else log_probs).sum().backward()
+    assert weight.numel() <= largest.elements <= 1024 * 997 / 4
+    with LargestTensor() as largest:
+        torch.log_softmax(hidden @ weight.T, dim=1).gather(1, targets[:, None]).sum().backward()
+    assert largest.elements == 1024 * 997
+
+
+@pytest.mark.parametrize("vocabulary", [11, 5003])
+def test_log_probs_and_entropy_in_float32_are_the_plain_ones_to_a_millionth(vocabulary):
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(300, 32, generator=generator)
+    weight = torch.randn(vocabulary, 32, generator=generator) / 32**0.5
+    targets = torch.randint(vocabulary, (300,), generator=generator)
+    log_probs, entropy, _ = chunked_log_probs(hidden, weight, targets)
+    plain = torch.log_softmax(hidden @ weight.T, dim=1)
+    torch.testing.assert_close(log_probs, plain.gather(1, targets[:, None])[:, 0], atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(entropy, -(plain.exp() * plain).sum(dim=1), atol=1e-5, rtol=1e-6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -192,7 +192,7 @@ def test_tokens_chosen_of_the_mini_batch_are_the_same_in_every_split(loss, mode)
         for ours, theirs in zip(actual, expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
         rows = order[:cut]
-        part = prepared(goal, batch.select(rows), present.select(rows))
+        part = prepared(goal, in_float64(raw).select(rows), present.select(rows))
         chosen_of_a_part_only += not torch.equal(part.selected.values, batch.selected.select(rows).values)
     assert chosen_of_a_part_only  # else any loss would have passed
 
@@ -220,6 +220,16 @@ def test_only_a_loss_that_chooses_tokens_costs_a_forward_pass():
         raise AssertionError("nobody reads these log-probs")
 
     assert objective().prepare(batch, forward) is batch
+
+
+def test_a_mini_batch_that_was_prepared_before_it_was_spread_comes_back_as_it_is():
+    batch, _, _ = experience()
+    chosen = replace(batch, selected=batch.loss_mask)
+
+    def forward():
+        raise AssertionError("the tokens have been chosen")
+
+    assert PolicyObjective(KLCov(0.2, 1.0), Aggregation()).prepare(chosen, forward) is chosen
 
 
 def test_a_loss_that_chooses_tokens_refuses_a_mini_batch_that_was_not_prepared():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -50,6 +51,35 @@ def test_the_report_is_aligned_and_fits_the_screen():
     assert f"  ✓ torch            {metadata.version('torch')}" in lines
     for plugin in ("hf", "fsdp", "qwen3", "gsm8k", "console"):
         assert any(line.startswith(f"  ✓ {plugin} ") for line in lines), plugin
+
+
+def test_the_many_built_in_estimators_and_losses_take_a_line_each():
+    found = {finding.name: finding.detail for finding in diagnosis._plugins()}
+    assert "grpo" not in found and "ppo_clip" not in found
+    folded = sorted(detail.partition(" from ")[0] for name, detail in found.items() if name.endswith(" plugins"))
+    assert folded == ["advantage estimator", "policy loss"]
+
+
+def test_a_broken_estimator_keeps_a_line_of_its_own(monkeypatch):
+    describe = diagnosis.describe_plugin
+
+    def with_a_fault(plugin):
+        described = describe(plugin)
+        return (
+            replace(described, problem="advantage estimator 'grpo' is broken") if plugin.name == "grpo" else described
+        )
+
+    def counts():
+        names = [
+            finding.name for finding in diagnosis._plugins() if finding.detail.startswith("advantage estimator from")
+        ]
+        return [int(name.partition(" ")[0]) for name in names]
+
+    whole = counts()
+    monkeypatch.setattr(diagnosis, "describe_plugin", with_a_fault)
+    assert counts() == [whole[0] - 1]
+    (broken,) = [finding for finding in diagnosis._plugins() if finding.name == "grpo"]
+    assert (broken.state, broken.detail) == ("wrong", "advantage estimator 'grpo' is broken")
 
 
 def test_json_has_the_same_findings(monkeypatch):
@@ -146,3 +176,10 @@ class TestDiagnosis:
         assert "RuntimeError: no licence" in result.stdout
         assert result.stderr == "error: not in order: acme\n"
         assert "  ✓ hf " in result.stdout
+
+
+def test_a_missing_sandbox_is_told_with_the_way_to_get_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (finding,) = [found for found in diagnosis._extras() if found.name == "bubblewrap"]
+    assert (finding.state, finding.detail) == ("missing", "bubblewrap is not installed")
+    assert "apt-get install bubblewrap" in finding.remedy

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from rlkit.cli.eval import split_rewards
 from rlkit.cli.main import app
 from rlkit.errors import ConfigError
 from rlkit.generation.completions_file import Completion, CompletionRow, append_rows
@@ -38,7 +39,7 @@ def test_two_files_are_scored_and_compared() -> None:
     printed = run("a.jsonl", "b.jsonl")
     assert "20.0 %" in printed and "80.0 %" in printed
     assert "b.jsonl is better than a.jsonl by 60.0 points" in printed
-    assert "p = 0.031" in printed  # six prompts better, none worse: 2 / 2**6
+    assert "p = 0.0156" in printed  # six prompts better, none worse, the outcome itself counted half: 1 / 2**6
 
 
 def test_json_output_file_and_flags() -> None:
@@ -60,3 +61,15 @@ def test_two_project_files_are_refused() -> None:
 def test_a_dry_run_scores_nothing() -> None:
     assert "80.0 %" not in run("b.jsonl", "--output", "r.json", "--dry-run")
     assert not Path("r.json").exists()
+
+
+def test_a_reward_is_for_every_source_or_for_one() -> None:
+    given = ["format", "gsm8k=gsm8k", "math=math", "math=mine.py:brief"]
+    assert split_rewards(given) == (["format"], {"gsm8k": ["gsm8k"], "math": ["math", "mine.py:brief"]})
+    assert split_rewards([]) == ([], {})
+
+
+@pytest.mark.parametrize("text", ["=gsm8k", "math="])
+def test_half_a_reward_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="give a reward function, or SOURCE=FUNCTION"):
+        split_rewards([text])

@@ -100,6 +100,15 @@ class TestErrors:
         assert "Traceback" in result.stderr
         assert "PluginNotFoundError: plugin 'no_such_plugin' not found" in result.stderr
 
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+    def test_a_full_disk_is_one_line(self):
+        with Path("/dev/full").open("w") as full:
+            result = subprocess.run(
+                [*COMMAND, "plugins", "list"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+            )
+        assert result.returncode == 1
+        assert result.stderr == "error: No space left on device; make room, and run the same command again\n"
+
 
 class TestStopping:
     def test_a_reader_that_leaves_is_no_error(self):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from rlkit.cli.models import models_app
 from rlkit.errors import ModelError
+from rlkit.tracking.checkpoints import CheckpointStore
 
 
 def invoke(*arguments: str) -> str:
@@ -38,6 +40,18 @@ def test_create_inspect_and_export_belong_together(tmp_path: Path) -> None:
     exported = as_json("export", str(tmp_path / "m"), str(tmp_path / "out"), "--dtype", "bfloat16")
     assert exported["dtype"] == "bfloat16"
     assert exported["num_parameters"] == seen["num_parameters"]
+
+
+def test_a_step_of_a_run_may_be_exported(tmp_path: Path) -> None:
+    make(tmp_path / "m")
+    store = CheckpointStore(tmp_path / "run" / "checkpoints")
+    for step in (3, 6):
+        store.write(step, lambda folder: shutil.copytree(tmp_path / "m", folder / "model"))
+    assert "Qwen3" in invoke("export", str(tmp_path / "run"), str(tmp_path / "out"), "--step", "3")
+    with pytest.raises(ModelError, match="exists and is not empty"):
+        invoke("export", str(tmp_path / "run"), str(tmp_path / "out"), "--step", "last")
+    with pytest.raises(ModelError, match="holds no adapter"):
+        invoke("export", str(tmp_path / "run"), str(tmp_path / "other"), "--adapter-only")
 
 
 def test_a_malformed_assignment_is_explained(tmp_path: Path) -> None:

@@ -12,14 +12,32 @@ from rlkit.cli.main import app
 from rlkit.errors import DataError
 
 
-def test_each_run_s_page_is_written_and_named(tmp_path: Path) -> None:
-    runs = [tmp_path / "a", tmp_path / "b"]
-    for run in runs:
-        run.mkdir()
-        (run / "run.json").write_text(json.dumps({"name": run.name, "status": "running"}))
-    result = CliRunner().invoke(app, ["report", *map(str, runs)], catch_exceptions=False)
-    assert result.stdout.splitlines() == [str(run / "report.html") for run in runs]
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Path]:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "run.json").write_text(json.dumps({"name": folder.name, "status": "running"}))
+    return folders
+
+
+def invoke(*arguments: object) -> str:
+    return CliRunner().invoke(app, ["report", *map(str, arguments)], catch_exceptions=False).stdout.strip()
+
+
+def test_the_page_of_a_run_is_written_into_its_folder_and_named(runs: list[Path]) -> None:
+    assert invoke(runs[1]) == str(runs[1] / "report.html")
     assert "<title>b - rlkit report</title>" in (runs[1] / "report.html").read_text()
+
+
+def test_several_runs_share_one_page(runs: list[Path], tmp_path: Path) -> None:
+    assert invoke(*runs) == str(tmp_path / "comparison.html")
+    assert "<title>a, b - rlkit report</title>" in (tmp_path / "comparison.html").read_text()
+
+
+def test_the_file_can_be_named(runs: list[Path], tmp_path: Path) -> None:
+    assert invoke(*runs, "--output", tmp_path / "new" / "page.html") == str(tmp_path / "new" / "page.html")
+    assert (tmp_path / "new" / "page.html").is_file()
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

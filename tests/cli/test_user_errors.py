@@ -70,7 +70,7 @@ AT_CONFIG_TIME = [
     ((*PPO, "--set", "algorithm.mini_batch_samples=7"), 2, "does not divide the 256 samples of one step"),
     ((*PPO, "--set", "rollout.option.a=1"), 2, "did you mean rollout.options?"),
     ((*PPO, "--set", "rollout.options.max_batch_token=1"), 2, "did you mean rollout.options.max_batch_tokens?"),
-    ((*PPO, "--set", "actor.options.a=1"), 2, "actor.options: actor backend 'fsdp' has no options, but got a"),
+    ((*PPO, "--set", "actor.options.a=1"), 2, "unknown key actor.options.a; keys here: reshard_after_forward"),
     ((*PPO, "--engine", "vlm"), 3, "rollout engine 'vlm' not found; installed: hf"),
     ((*PPO, "--reward", "exact_mach"), 3, "Did you mean 'exact_match'?"),
     ((*PPO, "--reward", "none.py:score"), 3, "file none.py does not exist"),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
 
+from rlkit.cluster.requests import Request
 from rlkit.errors import ClusterError, ModelError, RolloutError
 from rlkit.testing.simulated_replicas import Faults, RowEngine, row_prompts, same, simulate
-from rlkit.types import SamplingParams
+from rlkit.types import AdapterWeights, SamplingParams
 
 SAMPLING = SamplingParams(max_tokens=9, samples=3, seed=7)
 
@@ -212,6 +215,29 @@ def test_conversations_of_a_dead_replica_go_on_elsewhere(restarts: int) -> None:
     assert same(replicas.engine.generate(prompts, SAMPLING), RowEngine(Faults()).generate(prompts, SAMPLING))
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("fault", ["dies", "breaks"])
+@pytest.mark.parametrize("victim", range(12))
+def test_later_turns_of_a_lost_replica_s_conversations_go_on_elsewhere(victim: int, fault: str, count: int) -> None:
+    """From the second turn on the samples of a prompt are requests of their own, all of one conversation."""
+    replicas = simulate(count)
+    first = row_prompts(range(100, 103), conversations=["a", "b", "c"])
+    replicas.engine.generate(first, SamplingParams(max_tokens=9, samples=4, seed=7))
+    getattr(replicas.faults, fault)[victim] = 1
+    turn = SamplingParams(max_tokens=9, samples=1, seed=7)
+    prompts = row_prompts(range(12), conversations=["abc"[row // 4] for row in range(12)])
+    assert same(replicas.engine.generate(prompts, turn), RowEngine(Faults()).generate(prompts, turn))
+    assert replicas.pool.num_restarts == 1
+
+
+def test_what_no_replica_may_answer_ends_the_run_instead_of_waiting_for_ever() -> None:
+    replicas = simulate(2)
+    prompts = row_prompts(range(2), conversations=["here", "nowhere"])
+    replicas.pool.routes.note(Request(0, (1,), 1, "nowhere"), 99)
+    with pytest.raises(ClusterError, match="all 2 replicas are free, but none of them may answer what is waiting"):
+        replicas.engine.generate(prompts, SAMPLING)
+
+
 def test_when_the_last_replica_is_gone_the_error_names_the_cause() -> None:
     faults = Faults(dies=Counter(dict.fromkeys(range(40), 9)))
     replicas = simulate(2, faults, restarts=1, attempts=5)
@@ -244,10 +270,48 @@ def test_replicas_that_cannot_all_start_leave_nothing_behind() -> None:
 
 
 def test_a_replica_that_hangs_counts_as_dead_after_its_time() -> None:
-    replicas = simulate(2, Faults(hangs=Counter({0: 1})), timeout_s=0.01)
+    replicas = simulate(2, Faults(hangs=Counter({0: 1})), timeout_s=0.3)
     prompts = row_prompts(range(40))
     assert same(replicas.engine.generate(prompts, SAMPLING), RowEngine(Faults()).generate(prompts, SAMPLING))
     assert replicas.pool.num_restarts == 1
+
+
+def test_a_replica_without_a_sign_of_life_counts_as_dead_and_its_prompts_go_to_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    replicas = simulate(2, Faults(freezes=Counter({0: 1})), silence_s=0.01)
+    prompts = row_prompts(range(40))
+    assert same(replicas.engine.generate(prompts, SAMPLING), RowEngine(Faults()).generate(prompts, SAMPLING))
+    assert replicas.pool.num_restarts == 1
+    assert "no sign of life for 0.01 s (cluster.silence_timeout_s); starting it anew" in caplog.text
+
+
+def test_a_replica_that_hangs_but_gives_signs_of_life_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long answer is no fault: only another limit, or its own end, ends it."""
+    replicas = simulate(1, Faults(hangs=Counter({0: 1})), silence_s=0.01)
+    looked = 0
+    wait = replicas.transport.wait
+
+    def wait_a_little(calls: Any, timeout_s: float) -> Any:
+        nonlocal looked
+        looked += 1
+        time.sleep(0.002)
+        if looked == 20:
+            for call in calls:
+                call.ends_at = replicas.transport.now
+        return wait(calls, timeout_s)
+
+    monkeypatch.setattr(replicas.transport, "wait", wait_a_little)
+    prompts = row_prompts(range(4))
+    assert same(replicas.engine.generate(prompts, SAMPLING), RowEngine(Faults()).generate(prompts, SAMPLING))
+    assert replicas.pool.num_restarts == 0
+
+
+def test_a_replica_that_falls_silent_over_new_weights_is_started_with_them() -> None:
+    replicas = simulate(2, Faults(freezes_on_update=Counter({1: 1})), silence_s=0.01)
+    replicas.engine.update_weights(weights(2.5), version=4)
+    assert replicas.pool.num_restarts == 1
+    assert {replica.engine.weight for replica in replicas.transport.alive} == {2.5}
 
 
 def test_answers_of_old_weights_are_never_taken() -> None:
@@ -274,3 +338,64 @@ def test_closing_twice_is_harmless_and_closed_replicas_answer_nothing() -> None:
     assert not replicas.transport.alive
     with pytest.raises(ClusterError, match="closed"):
         replicas.engine.generate(row_prompts([1]), SAMPLING)
+
+
+def adapter(product: float) -> AdapterWeights:
+    return AdapterWeights(0.5, {"weight": (torch.tensor([[2.0]]), torch.tensor([[product]]))})
+
+
+def test_every_replica_gets_an_adapter_and_nothing_else_travels() -> None:
+    replicas = simulate(3)
+    engine, prompts = replicas.engine, row_prompts(range(40))
+    assert engine.takes_adapters
+    engine.update_weights(weights(2.0), 1)
+    shared = len(replicas.transport.shared)
+    engine.update_adapter(adapter(3.0), 2)
+    (chunk,) = replicas.transport.shared[shared:]
+    assert [place.name for place in chunk.places] == ["weight.lora_A", "weight.lora_B"]
+    alone = RowEngine(Faults())
+    alone.update_weights(weights(5.0), 2)
+    assert same(engine.generate(prompts, SAMPLING), alone.generate(prompts, SAMPLING))
+    engine.update_weights(weights(5.0), 2)
+    assert same(engine.generate(prompts, SAMPLING), alone.generate(prompts, SAMPLING))
+
+
+@pytest.mark.parametrize(("dies_over_row", "dies_on_update"), [({7: 1}, {}), ({}, {1: 1})])
+@pytest.mark.parametrize("with_weights", [False, True])
+def test_a_replica_that_is_started_anew_has_base_and_adapter(
+    dies_over_row: dict[int, int], dies_on_update: dict[int, int], with_weights: bool
+) -> None:
+    replicas = simulate(2)
+    if with_weights:
+        replicas.engine.update_weights(weights(2.0), 1)
+    replicas.faults.dies.update(dies_over_row)
+    replicas.faults.dies_on_update.update(dies_on_update)
+    replicas.engine.update_adapter(adapter(3.0), 2)
+    prompts = row_prompts(range(40))
+    alone = RowEngine(Faults())
+    alone.update_weights(weights((2.0 if with_weights else 1.0) + 3.0), 2)
+    assert same(replicas.engine.generate(prompts, SAMPLING), alone.generate(prompts, SAMPLING))
+    assert replicas.pool.num_restarts == 1
+
+
+def test_whole_weights_take_the_adapter_s_place_in_replicas_that_start_later_too() -> None:
+    replicas = simulate(2)
+    replicas.engine.update_adapter(adapter(3.0), 1)
+    replicas.engine.update_weights(weights(5.0), 2)
+    replicas.faults.dies[7] = 1
+    alone = RowEngine(Faults())
+    alone.update_weights(weights(5.0), 2)
+    prompts = row_prompts(range(40))
+    assert same(replicas.engine.generate(prompts, SAMPLING), alone.generate(prompts, SAMPLING))
+    assert replicas.transport.started[2].engine.adapter == 0.0
+
+
+def test_an_adapter_that_is_refused_leaves_nothing_to_answer_with() -> None:
+    replicas = simulate(2)
+    wrong = AdapterWeights(1.0, {"other": (torch.ones(1, 1), torch.ones(1, 1))})
+    with pytest.raises(ModelError, match="unknown layers other"):
+        replicas.engine.update_adapter(wrong, 1)
+    with pytest.raises(ModelError, match="no whole set of weights"):
+        replicas.engine.generate(row_prompts([1]), SAMPLING)
+    replicas.engine.update_weights(weights(1.0), 2)
+    assert replicas.engine.generate(row_prompts([1]), SAMPLING).policy_version == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlkit.cluster.requests import Request, RequestQueue, StickyRoutes, requests_of
+from rlkit.cluster.requests import Chunk, Request, RequestQueue, StickyRoutes, requests_of
 from rlkit.testing.simulated_replicas import row_prompts
 
 
@@ -72,3 +72,18 @@ def test_when_a_replica_is_gone_its_conversations_are_free() -> None:
     assert not routes.allows(request, 0)
     routes.forget_replica(1)
     assert routes.allows(request, 0)
+
+
+def test_of_what_came_back_each_replica_takes_its_own_conversations_and_leaves_the_rest_in_front() -> None:
+    routes = StickyRoutes()
+    queue = RequestQueue(1, routes)
+    requests = requests_of(0, row_prompts(range(4), conversations=["a", "b", "a", "c"]))
+    routes.note(requests[0], 0)
+    routes.note(requests[1], 1)
+    queue.put_back(Chunk(tuple(requests)))
+    queue.add(requests_of(0, row_prompts([9])))
+    assert queue.take(1, replicas=3).positions == (1, 3)  # nobody had "c"
+    assert queue.num_waiting == 3
+    assert queue.take(0, replicas=3).positions == (0, 2)
+    assert queue.take(0, replicas=3).positions == (0,)
+    assert queue.num_waiting == 0

@@ -19,20 +19,20 @@ from rlkit.plugin.references import load_reference
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "project"
-    (folder / "tools" / "deep").mkdir(parents=True)
+    (folder / "shipped_tools" / "deep").mkdir(parents=True)
     (folder / "runs").mkdir()
     (folder / "engine.py").write_text(
-        "from neighbour import WORD\nfrom tools.deep.more import MORE\nSAID = WORD + MORE\n"
+        "from shipped_word import WORD\nfrom shipped_tools.deep.more import MORE\nSAID = WORD + MORE\n"
     )
-    (folder / "neighbour.py").write_text("WORD = 'hello '\n")
-    (folder / "tools" / "__init__.py").touch()
-    (folder / "tools" / "deep" / "__init__.py").touch()
-    (folder / "tools" / "deep" / "more.py").write_text("MORE = 'there'\n")
+    (folder / "shipped_word.py").write_text("WORD = 'hello '\n")
+    (folder / "shipped_tools" / "__init__.py").touch()
+    (folder / "shipped_tools" / "deep" / "__init__.py").touch()
+    (folder / "shipped_tools" / "deep" / "more.py").write_text("MORE = 'there'\n")
     (folder / "runs" / "big.py").write_text("# not a package, so nothing imports it\n")
     before = set(sys.modules)
     yield folder
     for name in set(sys.modules) - before:
-        if name.partition(".")[0] in ("neighbour", "tools"):
+        if name.partition(".")[0] in ("shipped_word", "shipped_tools"):
             del sys.modules[name]
 
 
@@ -71,10 +71,10 @@ def test_a_machine_without_the_file_gets_it_with_what_it_imports(project: Path, 
 def test_another_version_of_the_file_on_the_machine_is_not_taken(project: Path, elsewhere: Path) -> None:
     name = f"{project}/engine.py:SAID"
     shipped = pack_files([name])[name]
-    (project / "neighbour.py").write_text("WORD = 'changed '\n")
+    (project / "shipped_word.py").write_text("WORD = 'changed '\n")
     there = Path(unpacked_name(name, shipped).rpartition(":")[0])
     assert there.is_relative_to(elsewhere)
-    assert there.with_name("neighbour.py").read_text() == "WORD = 'hello '\n"
+    assert there.with_name("shipped_word.py").read_text() == "WORD = 'hello '\n"
 
 
 def test_a_relative_reference_is_found_from_anywhere(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

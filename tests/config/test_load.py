@@ -76,6 +76,16 @@ def test_lists_can_be_set_by_one_value_or_as_toml(text, value):
     assert load_config("ppo", assignments=[text], environ={}).config.data.train == value
 
 
+def test_paths_inside_tables_are_relative_to_the_file_too(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").touch()
+    (tmp_path / "project.toml").write_text(
+        '[evaluation.rewards]\nmath = "mine.py:score"\ncode = ["format", "mine.py:run"]\n'
+    )
+    monkeypatch.chdir("/")
+    rewards = load_config("eval", tmp_path / "project.toml", environ={}).config.evaluation.rewards
+    assert rewards == {"math": (f"{tmp_path}/mine.py:score",), "code": ("format", f"{tmp_path}/mine.py:run")}
+
+
 def test_options_of_several_sources_are_merged(tmp_path):
     file = tmp_path / "ppo.toml"
     file.write_text("[rollout.options]\nmax_batch_tokens = 100\n")
@@ -168,6 +178,15 @@ def test_a_folder_is_no_project_file(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"project file .*none\.toml does not exist"):
         load_config("ppo", tmp_path / "none.toml", environ={})
+
+
+def test_for_a_missing_file_the_one_beside_it_is_named(tmp_path):
+    (tmp_path / "grpo.toml").touch()
+    (tmp_path / "ppo.json").touch()
+    with pytest.raises(ConfigError, match=r"pppo\.toml does not exist; did you mean .*/grpo\.toml\?"):
+        load_config("ppo", tmp_path / "pppo.toml", environ={})
+    with pytest.raises(ConfigError, match=r"does not exist$"):
+        load_config("ppo", tmp_path / "nowhere" / "ppo.toml", environ={})
 
 
 def test_a_horizon_that_nothing_divides_by_is_refused():

@@ -29,3 +29,14 @@ def test_the_best_can_be_exported_only_when_it_is_looked_for(missing, tmp_path):
     given[missing] = {"data__validation": [], "trainer__validate_every": 0, "trainer__keep_best": False}[missing]
     with pytest.raises(ConfigError, match=r"trainer\.export = best needs validations .*trainer\.keep_best = true"):
         load(trainer__export="best", **given)
+
+
+@pytest.mark.parametrize("missing", ["data.validation", "trainer.validate_every", "trainer.keep_best"])
+def test_fine_tuning_exports_the_best_only_when_it_is_looked_for(missing, tmp_path):
+    held_out = tmp_path / "heldout.jsonl"
+    held_out.touch()
+    given = {"data.validation": [str(held_out)], "trainer.validate_every": 5, "trainer.keep_best": True}
+    load_config("sft", None, flags={"trainer.export": "best", **given}, environ={})
+    given[missing] = {"data.validation": [], "trainer.validate_every": 0, "trainer.keep_best": False}[missing]
+    with pytest.raises(ConfigError, match=r"trainer\.export = best needs validations"):
+        load_config("sft", None, flags={"trainer.export": "best", **given}, environ={})

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from rlkit.data.assistant_spans import find_assistant_spans
@@ -113,7 +113,9 @@ def test_the_reason_of_a_template_that_refuses_is_passed_on(make_tokenizer: Make
 
 contents = st.one_of(
     st.text(min_size=1, max_size=30),
-    st.sampled_from(["hello", " 2", "\n\nx", "y\n", "assistant", "<|im_start|>user\n", "<|im_end|>", "</s> ", "a  "]),
+    st.sampled_from(
+        ["hello", " 2", "\n\nx", "y\n", "assistant", "<|im_start|>user\n", "<|im_end|>", "</s> ", "a  ", "\n", " \n "]
+    ),
 )
 
 
@@ -130,6 +132,7 @@ def test_spans_hold_for_any_conversation(
 
 @settings(deadline=None, max_examples=80)
 @given(texts=st.lists(contents, min_size=2, max_size=6))
+@example(texts=["0", "\n", "0"])
 def test_spans_hold_for_any_conversation_in_a_template_that_rewrites(
     make_tokenizer: Make, templates: dict[str, str], texts: list[str]
 ) -> None:

@@ -137,3 +137,16 @@ def test_a_row_that_does_not_fit_is_named(
     with pytest.raises(DataError, match=message) as caught:
         load_conversations([write(tmp_path, rows)], format=format)
     assert "rows.jsonl, line" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [user("<image>?"), assistant("Red.")], "images": ["red.png"]},
+        {"messages": [{"role": "user", "content": [{"type": "image", "image": "red.png"}]}, assistant("Red.")]},
+    ],
+)
+def test_conversations_with_images_are_refused_by_name_of_the_row(tmp_path: Path, row: dict[str, Any]) -> None:
+    path = write(tmp_path, [{"messages": [user("?"), assistant("!")], "images": []}, row])
+    with pytest.raises(DataError, match="line 2: the conversation has images, and fine-tuning takes text only"):
+        load_conversations([path])

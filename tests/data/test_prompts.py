@@ -87,7 +87,8 @@ def test_verl_rows_load_unchanged(tmp_path: Path) -> None:
             "extra_info": {"split": "train", "index": 0, "answer": "1 + 1 = 2\n#### 2"},
         },
     )
-    assert second.images == ({"bytes": "aGVsbG8=", "path": "a.png"},)
+    assert second.images == (b"hello",)
+    assert second.messages[0]["content"] == [{"type": "image"}, {"type": "text", "text": "What is it?"}]
     assert second.extra["agent_name"] == "single_turn_agent"
 
 

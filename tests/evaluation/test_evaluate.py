@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rlkit.errors import ConfigError, DataError
-from rlkit.evaluation.completions import ANSWERS_AT_ONCE, load_completions, score_completions
-from rlkit.evaluation.evaluate import EvaluationResult, as_json_values, evaluate_files
+from rlkit.evaluation.completions import ANSWERS_AT_ONCE, JudgesAnswers, load_completions, score_completions
+from rlkit.evaluation.evaluate import EvaluationResult, evaluate_files
+from rlkit.evaluation.result_json import as_json_values
 from rlkit.evaluation.statistics import IntervalSettings, wilson_interval
 from rlkit.generation.completions_file import CompletionRow, append_rows
-from rlkit.rewards.scorer import Scorer
 from rlkit.types import Prompt
 
 Write = Callable[..., str]
 
 
 @pytest.fixture
-def evaluate(scorer: Scorer) -> Callable[..., EvaluationResult]:
-    def run(*paths: str, confidence: float = 0.95) -> EvaluationResult:
+def evaluate(scorer: JudgesAnswers) -> Callable[..., EvaluationResult]:
+    def run(*paths: str, confidence: float = 0.95, **options: Any) -> EvaluationResult:
         settings = IntervalSettings(confidence, bootstrap_samples=200)
-        return evaluate_files(paths, scorer, functions=["exact"], settings=settings)
+        return evaluate_files(paths, scorer, functions=["exact"], settings=settings, **options)
 
     return run
 
@@ -57,13 +59,59 @@ def test_several_answers_give_pass_at_k_and_majority(
     assert overall.majority.mean == 0.5
 
 
-def test_answers_that_cannot_be_judged_are_counted_and_said(
+def test_answers_that_cannot_be_judged_are_left_out_with_what_they_could_change(
     evaluate: Callable[..., EvaluationResult], write_completions: Write
 ) -> None:
-    result = evaluate(write_completions("a.jsonl", {0: ["boom"], 2: ["1"]}))
-    assert result.files[0].overall.errors == 1
-    assert result.files[0].overall.score.mean == 0.5
-    assert "1 answer could not be judged" in result.warnings[0]
+    result = evaluate(write_completions("a.jsonl", {0: ["boom", "1"], 2: ["1", "0"], 4: ["boom", "boom"]}))
+    overall = result.files[0].overall
+    assert (overall.errors, overall.unjudged, overall.prompts) == (3, 1, 3)
+    assert overall.score.mean == pytest.approx((1 + 0.5) / 2)
+    assert overall.error_bounds is not None
+    assert (overall.error_bounds.low, overall.error_bounds.high) == pytest.approx((1 / 3, (1 + 0.5 + 1) / 3))
+    assert overall.parts["characters"] == 1.0
+    assert overall.too_few == {2: 1}
+    assert (
+        "3 answers could not be judged and were left out; all wrong they would make the score 33.3 %"
+        in result.warnings[0]
+    )
+    assert "all right 83.3 %; the first: exploded" in result.warnings[0]
+
+
+def test_without_a_single_verdict_there_is_no_score(
+    evaluate: Callable[..., EvaluationResult], write_completions: Write
+) -> None:
+    result = evaluate(write_completions("a.jsonl", {0: ["boom"], 1: ["1"]}))
+    overall, even, odd = result.files[0].summaries
+    assert (overall.score.mean, odd.score.mean) == (1.0, 1.0)
+    assert math.isnan(even.score.mean)
+    assert result.files[0].macro is None
+    assert (
+        json.loads(json.dumps(as_json_values(result), allow_nan=False))["files"][0]["sources"][1]["score"]["mean"]
+        is None
+    )
+
+
+def test_the_mean_of_prompts_and_the_mean_of_sources_are_two_numbers(
+    evaluate: Callable[..., EvaluationResult], write_completions: Write
+) -> None:
+    file = evaluate(write_completions("a.jsonl", {0: ["1"], 2: ["1"], 4: ["1"], 1: ["0"], 3: ["1"]})).files[0]
+    assert file.overall.score.mean == 0.8
+    assert file.macro is not None
+    assert file.macro.mean == pytest.approx((1 + 0.5) / 2)
+
+
+def test_families_of_prompts_are_the_units(evaluate: Callable[..., EvaluationResult], write_completions: Write) -> None:
+    answers = {row: ["1" if row < 40 else "0"] for row in range(0, 80, 2)}
+    path, better = write_completions("a.jsonl", answers), write_completions("b.jsonl", {row: ["1"] for row in answers})
+    alone, clustered = evaluate(path, better), evaluate(path, better, cluster="family")
+    overall = clustered.files[0].overall
+    assert (overall.prompts, overall.clusters) == (40, 8)
+    assert overall.score.high - overall.score.low > 1.5 * (alone.files[0].overall.score.high - 0.5)
+    assert clustered.comparisons[0].test.clusters == 8
+    assert alone.comparisons[0].verdict == "better"
+    assert clustered.comparisons[0].verdict == "not significant", "four families of eight changed"
+    with pytest.raises(DataError, match=r"row_id 0 has no column 'topic'.*its extra columns: family"):
+        evaluate(path, cluster="topic")
 
 
 def test_a_second_file_is_compared_on_the_prompts_in_common(
@@ -92,9 +140,9 @@ def test_a_small_difference_is_called_not_significant(
 def test_several_comparisons_are_corrected(evaluate: Callable[..., EvaluationResult], write_completions: Write) -> None:
     rows = range(0, 20, 2)
     first = write_completions("a.jsonl", {row: ["0"] for row in rows})
-    others = [write_completions(f"{n}.jsonl", {row: ["1" if row < 12 else "0"] for row in rows}) for n in "bc"]
+    others = [write_completions(f"{n}.jsonl", {row: ["1" if row < 10 else "0"] for row in rows}) for n in "bc"]
     alone = evaluate(first, others[0]).comparisons[0]
-    assert alone.adjusted_p_value == alone.test.p_value == pytest.approx(2 / 64)
+    assert alone.adjusted_p_value == alone.test.p_value == pytest.approx(1 / 32)
     assert alone.significant
     assert [c.significant for c in evaluate(first, *others).comparisons] == [False, False]
 
@@ -124,7 +172,7 @@ def test_files_with_no_repeated_or_unanswered_rows_are_refused(tmp_path: Path, w
         load_completions(write_completions("none.jsonl", {4: []}))
 
 
-def test_every_row_is_judged_once_whatever_the_batches(scorer: Scorer, write_completions: Write) -> None:
+def test_every_row_is_judged_once_whatever_the_batches(scorer: JudgesAnswers, write_completions: Write) -> None:
     answers = {row: ["1", str(row % 2)] for row in range(2 * ANSWERS_AT_ONCE)}
     path = write_completions("a.jsonl", answers)
     told: list[int] = []

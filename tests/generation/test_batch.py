@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rlkit.errors import ConfigError, ModelError, RolloutError
-from rlkit.generation.batch import BatchGeneration, Progress, answered_rows, drop_failed_rows, remaining_batches
+from rlkit.generation.batch import (
+    BatchGeneration,
+    Progress,
+    answered_rows,
+    drop_failed_rows,
+    proven_prompt,
+    remaining_batches,
+)
 from rlkit.generation.completions_file import read_rows
+from rlkit.plugin import hookimpl
 from rlkit.plugin.hooks import HookRelay
 from rlkit.plugin.hookspecs import RunInfo
-from rlkit.rollout.answered import InProcessAnswers
+from rlkit.rollout.answered import AnsweredBatch, BatchAfterBatch
 from rlkit.testing.fakes import END, RIGHT, FakeEngine, FakeTokenizer, fake_prompts
+from rlkit.testing.simulated_replicas import row_prompts, simulate
 from rlkit.trainers.stop_signal import StopSignal
 from rlkit.types import Prompt, PromptBatch, Rollouts, SamplingParams
 
@@ -24,9 +36,10 @@ def generation(
     samples: int = 1,
     log_probs: bool = False,
     keep_going: bool = False,
+    proven: PromptBatch | None = None,
 ) -> BatchGeneration:
     sampling = SamplingParams(max_tokens=4, temperature=0.0, samples=samples)
-    answers = InProcessAnswers(engine or FakeEngine(log_odds=2.0))
+    answers = BatchAfterBatch(engine or FakeEngine(log_odds=2.0), proven=proven)
     return BatchGeneration(answers, FakeTokenizer(), sampling, output, "m", log_probs, keep_going)
 
 
@@ -113,6 +126,62 @@ def test_a_request_to_stop_is_heard_between_batches(tmp_path: Path) -> None:
     assert [row.prompt.row_id for row in read_rows(output)] == list(range(6))
 
 
+def test_batches_that_replicas_have_begun_are_finished_after_a_request_to_stop(tmp_path: Path) -> None:
+    output = tmp_path / "answers.jsonl"
+    replicas, stop = simulate(4), StopSignal()
+
+    class Decodes(FakeTokenizer):
+        def decode(self, ids: Any, skip_special_tokens: bool = False) -> str:
+            stop.requested = True  # when the first batch comes out
+            return "x"
+
+    maker = BatchGeneration(
+        replicas.engine.answer_batches, Decodes(), SamplingParams(max_tokens=9), output, "m", log_probs=False
+    )
+    answer(output, row_prompts(range(160)), size=16, maker=maker, stop=stop)
+    asked = {row for calls in replicas.calls() for call in calls for row in call}
+    written = [row.prompt.row_id for row in read_rows(output)]
+    assert written == sorted(asked)
+    assert 16 < len(written) < 160
+
+
+class Recorder:
+    """Keeps the metrics of each batch."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, float]] = []
+
+    @hookimpl
+    def step_finished(self, metrics: dict[str, float]) -> None:
+        self.steps.append(metrics)
+
+
+def test_rates_of_batches_that_are_answered_side_by_side_are_those_of_the_run(tmp_path: Path) -> None:
+    """Two batches come out at once each time."""
+    engine = FakeEngine(log_odds=2.0)
+
+    def answers(
+        batches: Iterable[PromptBatch], sampling: SamplingParams, *, keep_going: bool
+    ) -> Iterator[AnsweredBatch]:
+        for number, batch in enumerate(batches):
+            time.sleep(0 if number % 2 else 0.05)
+            yield AnsweredBatch(engine.generate(batch, sampling))
+
+    recorder, hooks = Recorder(), HookRelay()
+    hooks.add("recorder", recorder)
+    sampling = SamplingParams(max_tokens=4, temperature=0.0)
+    maker = BatchGeneration(answers, FakeTokenizer(), sampling, tmp_path / "answers.jsonl", "m", log_probs=False)
+    run = RunInfo(kind="generate", name="x", folder=tmp_path, config={}, total_steps=20, first_step=0)
+    start = time.monotonic()
+    maker.run(remaining_batches(fake_prompts(320), frozenset(), 16), run=run, hooks=hooks, stop=StopSignal())
+    whole = 320 / (time.monotonic() - start)
+    rates = [metrics["generate/answers_per_s"] for metrics in recorder.steps]
+    assert len(rates) == 20
+    assert all(whole / 5 < rate < 5 * whole for rate in rates)
+    tokens = [metrics["rollout/tokens_per_s"] for metrics in recorder.steps]
+    assert tokens == pytest.approx([2 * rate for rate in rates])
+
+
 def test_prompts_that_have_changed_are_not_mixed(tmp_path: Path) -> None:
     output = tmp_path / "answers.jsonl"
     answer(output, fake_prompts(2), size=2)
@@ -190,3 +259,37 @@ def test_a_whole_batch_of_bad_rows_after_good_ones_is_recorded(tmp_path: Path) -
     output = tmp_path / "answers.jsonl"
     maker = generation(output, engine=refusing(3, 4, 5), keep_going=True)
     assert answer(output, fake_prompts(6), size=3, maker=maker) == Progress(answered=3, failed=3)
+
+
+class Dies(FakeEngine):
+    """Answers two calls."""
+
+    asked = 0
+
+    def generate(self, prompts: PromptBatch, sampling: SamplingParams) -> Rollouts:
+        self.asked += 1
+        if self.asked > 2:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return super().generate(prompts, sampling)
+
+
+def test_an_engine_that_dies_ends_the_run_and_the_rest_is_answered_by_the_next_one(tmp_path: Path) -> None:
+    output = tmp_path / "answers.jsonl"
+    maker = generation(output, engine=Dies(log_odds=2.0), keep_going=True)
+    with pytest.raises(RolloutError, match="the rollout engine is broken: it fails at row 3 too"):
+        answer(output, fake_prompts(10), size=3, maker=maker)
+    assert [row.prompt.row_id for row in read_rows(output)] == list(range(6))
+    assert answer(output, fake_prompts(10), size=3) == Progress(answered=4)
+    assert not any(row.error for row in read_rows(output))
+
+
+def test_bad_rows_that_are_tried_again_are_recorded_again(tmp_path: Path) -> None:
+    """The file holds answers, and the engine still gives them: it is the prompts that are wrong."""
+    output, prompts = tmp_path / "answers.jsonl", fake_prompts(6)
+    answer(output, prompts, size=6, maker=generation(output, engine=refusing(1, 4), keep_going=True))
+    drop_failed_rows(output)
+    proven = proven_prompt(prompts, answered_rows(output, prompts))
+    assert proven is not None and proven.prompts[0].row_id == 0
+    maker = generation(output, engine=refusing(1, 4), keep_going=True, proven=proven)
+    assert answer(output, prompts, size=6, maker=maker) == Progress(failed=2)
+    assert proven_prompt(prompts, answered_rows(tmp_path / "none.jsonl", prompts)) is None

@@ -79,12 +79,17 @@ def test_every_run_event_is_documented(event):
     assert f"**`{event}(" in (DOCS / "hooks.md").read_text()
 
 
+MISSING_IN_CI = (("mlflow",), ("trackio",))
+"""Packages that are too much to download for the tests; the options of plugins that need them can be read all the same."""
+
+
 @pytest.mark.parametrize("plugin", installed_plugins(), ids=lambda plugin: f"{plugin.kind.value}-{plugin.name}")
 def test_every_plugin_and_each_of_its_options_is_described(plugin):
     description = describe_plugin(plugin)
     if description.missing == ("vllm",):
         pytest.skip("vLLM is not installed here, so the plugin's options cannot be read")
-    assert not description.problem
+    assert not description.problem or description.missing in MISSING_IN_CI
+    assert description.options or description.name not in ("mlflow", "trackio")
     assert description.summary
     assert all(len(option.doc) > 10 for option in description.options)
 

@@ -6,8 +6,6 @@ import ast
 import re
 from pathlib import Path
 
-import pytest
-
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = sorted(
     path
@@ -26,23 +24,23 @@ def name(path: Path) -> str:
     return path.relative_to(REPOSITORY).as_posix()
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_a_file_is_short_enough_to_read(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_FILE_LINES
+def test_files_are_short_enough_to_read():
+    lines = {name(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    assert not {path: number for path, number in lines.items() if number > MAX_FILE_LINES}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_a_function_fits_the_eye(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno is not None
-            length = node.end_lineno - node.lineno + 1
-            assert length <= MAX_FUNCTION_LINES, f"{node.name} has {length} lines"
+def test_functions_fit_the_eye():
+    found = {
+        f"{name(path)}:{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert not {function: number for function, number in found.items() if number > MAX_FUNCTION_LINES}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name)
-def test_nothing_is_left_for_later(path):
-    assert not UNFINISHED.findall(path.read_text(encoding="utf-8"))
+def test_nothing_is_left_for_later():
+    assert not [name(path) for path in SOURCES if UNFINISHED.search(path.read_text(encoding="utf-8"))]
 
 
 def test_no_file_has_a_name_that_says_nothing():

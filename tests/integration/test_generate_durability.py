@@ -74,12 +74,61 @@ class VerySlow(Slow):
         time.sleep(0.3 * len(prompts))
         return super().generate(prompts, sampling)
 
+class Waits(Slow):
+    def generate(self, prompts, sampling):
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+        return super().generate(prompts, sampling)
+
+class Dies(Slow):
+    def generate(self, prompts, sampling):
+        if len(self.calls) + 1 > 2:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return super().generate(prompts, sampling)
+
 class Killer(Slow):
     def generate(self, prompts, sampling):
         if any(prompt.row_id == 13 for prompt in prompts.prompts):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().generate(prompts, sampling)
 """
+
+
+TALK = """\
+import os, time
+from rlkit.rollout.tool_calls import ParsedMessage, ToolCall
+from rlkit.testing.scripted_engine import ScriptedEngine
+
+class Caller(ScriptedEngine):
+    '''Two turns: a # is a call, then the number that was rolled. It writes down which process was asked about what.'''
+
+    def __init__(self, model):
+        def script(token_ids):
+            seen = model.tokenizer.decode(token_ids, skip_special_tokens=False)
+            said = "#" if seen.count("<|user|>") == 1 else seen.rpartition("<|user|>")[2][:1]
+            return [*model.tokenizer.encode(said, add_special_tokens=False), model.tokenizer.eos_token_id]
+        super().__init__(script)
+
+    def generate(self, prompts, sampling):
+        time.sleep(0.01 * len(prompts))
+        with open(os.environ["RLKIT_TEST_ASKED"], "a") as file:
+            file.writelines(f"{os.getpid()} {name}\\n" for name in prompts.conversations)
+        return super().generate(prompts, sampling)
+
+class Hash:
+    def parse(self, text):
+        return ParsedMessage(text.replace("#", ""), (ToolCall("roll", {}),) if "#" in text else ())
+
+def roll() -> int:
+    '''Roll the dice.'''
+    time.sleep(0.002)
+    return 7
+"""
+
+TALK_TEMPLATE = (
+    "{% for m in messages %}<|{{ 'user' if m.role == 'tool' else m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
 
 
 @dataclass
@@ -97,6 +146,7 @@ class Project:
         program = [str(self.folder / "slow_writer.py")] if slow_writer else ["-m", "rlkit"]
         command = [sys.executable, *program, "generate", "generate.toml", *arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "RLKIT_OUTPUT": "plain", "RLKIT_TEST_MARK": self.mark}
+        environment["RLKIT_TEST_ASKED"] = str(self.folder / "asked.txt")
         return subprocess.Popen(
             command,
             cwd=self.folder,
@@ -208,6 +258,35 @@ def test_ten_kills_lose_and_double_no_row(project: Project) -> None:
     assert torn, "no kill fell into the middle of a line: the test has lost its point"
 
 
+def test_a_second_run_on_the_same_file_is_refused_before_the_first_answer(project: Project) -> None:
+    """A scheduler that starts a job twice: nothing doubled, no two seeds in one file."""
+    command = ("--engine", "engines.py:Waits", "--limit", "18")
+    process = project.start(*command)
+    lock = project.folder / ".answers.jsonl.lock"
+    wait_until(lambda: size(lock), "the file is not locked", process=process)
+    assert not project.output.exists()
+    err = project.run(*command, "--seed", "7", code=2)
+    assert f"another `rlkit generate` (process {process.pid} on " in err
+    (project.folder / "go").touch()
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert [json.loads(row)["row_id"] for row in project.rows()] == list(range(18))
+    assert json.loads((project.folder / "answers.jsonl.origin.json").read_text())["run.seed"] == 0
+    assert not lock.exists()
+
+
+def test_an_engine_that_dies_ends_the_run_and_the_same_command_goes_on(project: Project) -> None:
+    err = project.run("--engine", "engines.py:Dies", code=5)
+    assert "the rollout engine is broken" in err and "CUDA error" in err
+    assert "Traceback" not in err
+    rows = [json.loads(line) for line in project.rows()]
+    assert [row["row_id"] for row in rows] == list(range(18))
+    assert not any("error" in row for row in rows)
+    (project.folder / "engines.py").write_text(SLOW_ENGINE.replace("> 2", "> 200"))
+    project.run("--engine", "engines.py:Dies")
+    assert [json.loads(line)["row_id"] for line in project.rows()] == list(range(ROWS))
+
+
 def test_a_replica_that_is_killed_costs_no_row(project: Project) -> None:
     engine = ("--engine", "engines.py:Slow")
     expected = expected_rows(project, *engine)
@@ -236,9 +315,9 @@ def test_a_killed_driver_takes_its_replicas_with_it_and_the_rerun_completes(proj
     project.wait_until_gone()
 
 
-def test_control_c_in_the_terminal_stops_after_a_batch_and_leaves_no_process(project: Project) -> None:
-    """A terminal sends the signal to every process of the command, Ray's too."""
-    engine = ("--engine", "engines.py:Slow")
+def test_control_c_in_the_terminal_stops_after_some_batches_and_leaves_no_process(project: Project) -> None:
+    """A terminal sends the signal to every process of the command, Ray's too. Batches that are begun are finished."""
+    engine = ("--engine", "engines.py:VerySlow")
     process = project.start(*engine, "--replicas", "2", start_new_session=True)
     wait_until(lambda: size(project.output), "no first batch", process=process)
     os.killpg(process.pid, signal.SIGINT)
@@ -280,6 +359,71 @@ def test_a_prompt_that_kills_replicas_is_a_row_with_an_error_until_it_is_tried_a
     rows = [json.loads(line) for line in project.rows()]
     assert [row["row_id"] for row in rows] == list(range(ROWS))
     assert not any("error" in row for row in rows)
+
+
+@pytest.fixture
+def talking(project: Project) -> Project:
+    """The same prompts as messages, by a policy that calls a tool."""
+    rows = [{"messages": [{"role": "user", "content": f"{row}+1="}]} for row in range(ROWS)]
+    (project.folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (project.folder / "talk.py").write_text(TALK)
+    (project.folder / "talk.jinja").write_text(TALK_TEMPLATE)
+    (project.folder / "generate.toml").write_text(
+        f"[model]\npath = '{tiny_model()}'\nchat_template = 'talk.jinja'\n[generation]\nprompts = ['prompts.jsonl']\n"
+        "output = 'answers.jsonl'\nengine = 'talk.py:Caller'\ntools = ['talk.py:roll']\ntool_format = 'talk.py:Hash'\n"
+        "max_prompt_tokens = 32\nmax_response_tokens = 40\nsamples_per_prompt = 2\nbatch_prompts = 9\nlog_probs = true\n"
+    )
+    return project
+
+
+def test_kills_in_the_middle_of_conversations_lose_and_double_no_row(talking: Project) -> None:
+    expected = expected_rows(talking)
+    assert len(expected) == ROWS
+    assert all("conversation" in answer for line in expected for answer in json.loads(line)["completions"])
+    chance = random.Random(3)
+    whole = sum(len(line) + 1 for line in expected)
+    for kills in range(5):
+        process = talking.start(slow_writer=True)
+        before = size(talking.output)
+        more = chance.uniform(0, 2 * (whole - before) / (5 - kills))
+        wait_until(lambda at=before + more, p=process: size(talking.output) > at or p.poll() is not None, "no progress")
+        time.sleep(chance.uniform(0, 0.3))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.communicate()
+    talking.run()
+    assert talking.rows() == expected
+
+
+def test_the_turns_of_a_conversation_stay_with_their_replica(talking: Project) -> None:
+    expected = expected_rows(talking)
+    asked = talking.folder / "asked.txt"
+    asked.unlink()
+    talking.run("--replicas", "2")
+    assert talking.rows() == expected
+    places: dict[str, list[str]] = {}
+    for line in asked.read_text().splitlines():
+        process, _, name = line.partition(" ")
+        places.setdefault(name, []).append(process)
+    assert len(places) == ROWS
+    # Once for both samples together, then each for itself.
+    assert all(len(found) == 3 and len(set(found)) == 1 for found in places.values())
+    assert len({process for found in places.values() for process in found}) == 2
+    talking.wait_until_gone()
+
+
+def test_a_replica_that_is_killed_costs_no_conversation(talking: Project) -> None:
+    """Several samples of a prompt are one conversation each, but all of them begin with one replica."""
+    samples = ("--samples", "4")
+    expected = expected_rows(talking, *samples)
+    process = talking.start(*samples, "--replicas", "3")
+    wait_until(lambda: size(talking.output), "no first batch", process=process)
+    os.kill(talking.replicas()[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "starting it anew (restart 1 of at most 5 in 600 s)" in err
+    assert talking.rows() == expected
+    talking.wait_until_gone()
 
 
 def test_a_run_without_replicas_never_imports_ray(project: Project) -> None:

@@ -50,6 +50,24 @@ class Killer(RowEngine):
         return super().generate(prompts, sampling)
 """
 
+SLOW = """\
+import time
+from rlkit.testing.simulated_replicas import Faults, RowEngine
+
+class Slow(RowEngine):
+    def __init__(self, model):
+        super().__init__(Faults())
+
+    def generate(self, prompts, sampling):
+        time.sleep(0.05 * len(prompts))
+        return super().generate(prompts, sampling)
+
+class VerySlow(Slow):
+    def generate(self, prompts, sampling):
+        time.sleep(6)
+        return super().generate(prompts, sampling)
+"""
+
 Build = Callable[..., Any]
 
 
@@ -117,6 +135,13 @@ def assert_alike(found: Rollouts, expected: Rollouts) -> None:
     assert torch.equal(found.group_ids, expected.group_ids)
     assert found.rollout_log_probs is not None and expected.rollout_log_probs is not None
     assert torch.allclose(found.rollout_log_probs.values, expected.rollout_log_probs.values, atol=1e-5)
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    deadline = time.monotonic() + 120
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < deadline, f"still running: {pids}"
+        time.sleep(0.05)
 
 
 class Reused:
@@ -212,14 +237,52 @@ def test_when_no_replica_is_left_one_line_says_why(build: Build, killer: str) ->
     engine.close()
 
 
+@pytest.mark.parametrize("moment", ["answering", "updating"])
+def test_a_replica_whose_process_is_stopped_is_noticed_and_its_prompts_move_on(
+    moment: str, build: Build, tmp_path: Path
+) -> None:
+    """SIGSTOP: the process is there, holds its requests, and does nothing any more."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    engine = build(f"{tmp_path / 'slow.py'}:Slow", silence_timeout_s=3.0)
+    try:
+        sampling, update = SamplingParams(max_tokens=9), [("weight", torch.tensor(2.0))]
+        one = RowEngine(Faults())
+        one.update_weights(update, 1)
+        prompts = row_prompts(range(60))
+        expected = one.generate(prompts, sampling)
+        victim = engine.replicas()[0].pid
+        if moment == "updating":
+            os.kill(victim, signal.SIGSTOP)
+            engine.update_weights(update, 1)
+        else:
+            engine.update_weights(update, 1)
+            stopper = threading.Timer(0.1, os.kill, (victim, signal.SIGSTOP))
+            stopper.start()
+        assert same(engine.generate(prompts, sampling), expected)
+        assert engine.metrics()["rollout/replica_restarts"] == 1
+        engine.release([])  # waits until the new replica is ready
+        assert victim not in {info.pid for info in engine.replicas()}
+        wait_until_gone([victim])
+    finally:
+        engine.close()
+
+
+def test_an_answer_that_takes_longer_than_the_silence_allowed_is_waited_for(build: Build, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    engine = build(f"{tmp_path / 'slow.py'}:VerySlow", silence_timeout_s=2.5)
+    try:
+        prompts, sampling = row_prompts(range(8)), SamplingParams(max_tokens=9)
+        assert same(engine.generate(prompts, sampling), RowEngine(Faults()).generate(prompts, sampling))
+        assert engine.metrics()["rollout/replica_restarts"] == 0
+    finally:
+        engine.close()
+
+
 def test_a_closed_engine_leaves_no_process(build: Build, killer: str) -> None:
     engine = build(killer)
     pids = [info.pid for info in engine.replicas()]
     engine.close()
-    deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        assert time.monotonic() < deadline, f"still running: {pids}"
-        time.sleep(0.05)
+    wait_until_gone(pids)
 
 
 def test_a_worker_with_another_version_is_refused_by_name(

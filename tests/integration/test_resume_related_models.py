@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from repeats import repeats
 
 from rlkit.models.safetensors_io import read_headers
 
@@ -44,8 +45,7 @@ def metrics(run: Path) -> dict[int, dict[str, float]]:
     for line in (run / "metrics.jsonl").read_text().splitlines():
         entry = json.loads(line)
         if entry["event"] == "step":
-            kept = ("actor/", "critic/", "reference/", "reward/")
-            found[entry["step"]] = {name: value for name, value in entry["metrics"].items() if name.startswith(kept)}
+            found[entry["step"]] = {name: value for name, value in entry["metrics"].items() if repeats(name)}
     return found
 
 

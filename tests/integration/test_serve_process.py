@@ -55,7 +55,7 @@ def ask(server: Any, tokens: int, **more: Any) -> httpx.Response:
     return httpx.post(f"{server.url}/v1/completions", json=body, timeout=60)
 
 
-def until(condition: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
+def until(condition: Callable[[], bool], *, timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not come to that"

@@ -234,3 +234,20 @@ def test_saving_records_the_stored_type(reference_model: Any, tmp_path: Path) ->
     module = opened(folder, dtype=torch.bfloat16)
     save_model(export_weights(module), module.config, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("head", ["causal_lm", "value"])
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_on_meta_only_parameters_have_no_storage(reference_model: Any, model_type: str, head: Any) -> None:
+    """Buffers that no file holds, such as rotary frequencies, could not be restored."""
+    folder, _ = reference_model(model_type, tied=True)
+    module = build_model(folder, head=head, dtype=torch.float32, device="meta")
+    assert {parameter.device.type for parameter in module.parameters()} == {"meta"}
+    buffers = dict(module.named_buffers())
+    expected = dict(build_model(folder, head=head, dtype=torch.float32, device="cpu").named_buffers())
+    assert expected and buffers.keys() == expected.keys()
+    assert all(torch.equal(buffers[name], buffer) for name, buffer in expected.items())
+    if head == "causal_lm":
+        language_model: Any = module
+        assert language_model.lm_head.weight is language_model.model.embed_tokens.weight
+    assert torch.nn.Linear(2, 2).weight.device.type == "cpu"

@@ -61,3 +61,46 @@ def test_a_missing_expert_is_refused_by_name(reference_model: Any) -> None:
 
 def test_dense_models_need_no_conversion(reference_model: Any) -> None:
     assert not any(needs_conversion(reference_model(name, name=name)[1]) for name in ("qwen2", "qwen3", "llama"))
+
+
+@pytest.fixture
+def module(reference_model: Any) -> Any:
+    folder, _ = reference_model("qwen3_moe", **EXPERTS)
+    made = build_model(folder, head="causal_lm", dtype=torch.float32, device="cpu")
+    load_weights(made, folder)
+    return made
+
+
+def test_a_layer_is_in_place_before_the_next_one_comes(module: Any) -> None:
+    doubled = {name: 2 * tensor for name, tensor in export_weights(module)}
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    first = [name for name in before if ".layers.0." in name]
+    seen = []
+
+    def arriving() -> Any:
+        for name, tensor in doubled.items():
+            if ".layers.1." in name and not seen:
+                seen.extend(torch.equal(module.state_dict()[key], 2 * before[key]) for key in first)
+            yield name, tensor
+
+    assign_weights(module, arriving(), where="the test")
+    assert seen and all(seen)
+
+
+def test_tensors_may_arrive_in_any_order(module: Any) -> None:
+    doubled = [(name, 2 * tensor) for name, tensor in export_weights(module)]
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    assign_weights(module, doubled[1::2][::-1] + doubled[::2], where="the test")
+    assert all(torch.equal(tensor, 2 * before[name]) for name, tensor in module.state_dict().items())
+
+
+def test_tensors_that_do_not_belong_are_refused(module: Any) -> None:
+    tensors = dict(export_weights(module))
+    with pytest.raises(ModelError, match=r"has unknown tensor 'model\.elsewhere\.weight'"):
+        assign_weights(module, {**tensors, "model.elsewhere.weight": torch.zeros(2)}.items(), where="the test")
+    with pytest.raises(ModelError, match=r"has misshapen tensor 'model\.norm\.weight'"):
+        assign_weights(module, {**tensors, "model.norm.weight": torch.zeros(2)}.items(), where="the test")
+    one = next(name for name in tensors if "layers.1." in name and "experts.2" in name)
+    del tensors[one]
+    with pytest.raises(ModelError, match=r"layers\.1\.mlp\.experts|do not fit"):
+        assign_weights(module, tensors.items(), where="the test")

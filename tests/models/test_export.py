@@ -3,13 +3,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import peft
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlkit.errors import ModelError
 from rlkit.models.create import create_model
-from rlkit.models.export import export_model
+from rlkit.models.export import export_adapter, export_model
 from rlkit.models.safetensors_io import stream_tensors, write_sharded
 
 
@@ -69,3 +71,43 @@ def test_wrong_requests_are_refused(run_folder: Path, tmp_path: Path) -> None:
         export_model(tmp_path, tmp_path / "out")
     with pytest.raises(ModelError, match="exists and is not empty"):
         export_model(run_folder, run_folder)
+
+
+class TestAdapters:
+    @pytest.fixture
+    def adapted(self, run_folder: Path) -> Path:
+        """A run with the adapter of its model, as peft saves it."""
+        base = AutoModelForCausalLM.from_pretrained(run_folder / "model")
+        settings = peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+        peft.get_peft_model(base, settings).save_pretrained(run_folder / "adapter")
+        return run_folder
+
+    def test_peft_opens_the_copy_of_an_adapter(self, adapted: Path, tmp_path: Path) -> None:
+        adapter = export_adapter(adapted, tmp_path / "out")
+        assert (adapter.rank, len(adapter.layers)) == (2, 2)
+        names = sorted(path.name for path in (tmp_path / "out").iterdir())
+        assert names == ["adapter_config.json", "adapter_model.safetensors"]
+        token_ids = torch.tensor([[1, 7, 9, 3]])
+        logits = []
+        for folder in (adapted / "adapter", tmp_path / "out"):
+            base = AutoModelForCausalLM.from_pretrained(adapted / "model")
+            with torch.no_grad():
+                logits.append(peft.PeftModel.from_pretrained(base, folder)(token_ids).logits)
+        assert torch.equal(*logits)
+
+    def test_its_type_may_be_changed(self, adapted: Path, tmp_path: Path) -> None:
+        export_adapter(adapted, tmp_path / "out", dtype="bfloat16")
+        assert {tensor.dtype for _, tensor in stream_tensors(tmp_path / "out")} == {torch.bfloat16}
+
+    def test_a_folder_in_use_stays_as_it_is(self, adapted: Path) -> None:
+        with pytest.raises(ModelError, match="exists and is not empty"):
+            export_adapter(adapted, adapted / "model")
+        assert (adapted / "model" / "config.json").is_file()
+
+    def test_what_the_type_cannot_hold_is_refused_and_nothing_is_left(self, adapted: Path, tmp_path: Path) -> None:
+        tensors = dict(stream_tensors(adapted / "adapter"))
+        next(iter(tensors.values()))[0, 0] = 1e30
+        save_file(tensors, adapted / "adapter" / "adapter_model.safetensors")
+        with pytest.raises(ModelError, match="not finite in float16"):
+            export_adapter(adapted, tmp_path / "out", dtype="float16")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rlkit.errors import ModelError
-from rlkit.models.locate import CONFIG_PATTERNS, WEIGHT_PATTERNS, locate_model, locate_tokenizer
+from rlkit.models.locate import CONFIG_PATTERNS, WEIGHT_PATTERNS, base_and_adapter, locate_model, locate_tokenizer
 
 
 def make_model(folder: Path) -> Path:
@@ -136,3 +136,19 @@ def test_a_tokenizer_folder_needs_no_model(tmp_path: Path) -> None:
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="holds no tokenizer"):
         locate_tokenizer(str(tmp_path))
+
+
+def test_an_adapter_is_its_base_model_and_itself_and_no_model_to_train(tmp_path: Path) -> None:
+    base = make_model(tmp_path / "base")
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    config = '{"peft_type": "LORA", "r": 2, "lora_alpha": 4, "base_model_name_or_path": "%s"}'
+    (adapter / "adapter_config.json").write_text(config % base)
+    assert base_and_adapter(str(adapter)) == (str(base), adapter)
+    assert base_and_adapter(str(base)) == (str(base), None)
+    assert base_and_adapter("org/name") == ("org/name", None)
+    with pytest.raises(ModelError, match="is an adapter, which only generate and serve take; give a whole model"):
+        locate_model(str(adapter))
+    (adapter / "adapter_config.json").write_text(config % (tmp_path / "gone"))
+    with pytest.raises(ModelError, match=r"on '.*gone', where there is no model .*correct base_model_name_or_path"):
+        base_and_adapter(str(adapter))

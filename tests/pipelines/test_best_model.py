@@ -13,17 +13,19 @@ import pytest
 from rlkit.config.runs import PPOConfig
 from rlkit.pipelines.best_model import (
     BEST_FILE,
+    best_note,
     export_best,
+    loss_subject,
     take_up_record,
     tell_best,
     validation_subject,
-    write_best,
 )
 from rlkit.testing.fakes import fake_prompts
 from rlkit.tracking.checkpoints import CheckpointStore, verify_checkpoint
+from rlkit.tracking.loss_record import LossRecord, ValidationLoss
 from rlkit.tracking.run_folder import NOTICE, RunFolder
 from rlkit.tracking.validation_record import ValidationRecord, ValidationScore
-from rlkit.types import PromptBatch
+from rlkit.types import PromptBatch, Ragged, SupervisedBatch
 
 
 def score(step: int, value: float) -> ValidationScore:
@@ -43,7 +45,8 @@ def store(tmp_path: Path, record: ValidationRecord) -> CheckpointStore:
     for step in (4, 6):
 
         def fill(folder: Path, step: int = step) -> None:
-            write_best(folder, record, step=step)
+            for name, text in best_note(record, step=step).items():
+                (folder / name).write_text(text)
             (folder / "model").mkdir()
             (folder / "model" / "config.json").write_text(str(step))
 
@@ -158,3 +161,27 @@ class TestExport:
         assert not export_best(record, store, tmp_path / "model")
         assert self.exported(tmp_path / "model") is None
         assert "the last step is exported" in caplog.text
+
+
+def test_validation_losses_on_other_tokens_are_of_another_subject():
+    def batch(rows, masks):
+        return SupervisedBatch(Ragged.from_rows(rows), Ragged.from_rows(masks))
+
+    first = batch([[1, 2], [3]], [[False, True], [False]])
+    assert loss_subject(first) == loss_subject(batch([[1, 2], [3]], [[False, True], [False]]))
+    others = [
+        batch([[1, 2], [4]], [[False, True], [False]]),
+        batch([[1], [2, 3]], [[False], [True, False]]),
+        batch([[1, 2], [3]], [[False, False], [False]]),
+    ]
+    assert len({loss_subject(first), *map(loss_subject, others)}) == 4
+
+
+def test_a_damaged_best_of_fine_tuning_is_passed_over(store, caplog):
+    record = LossRecord("subject", ValidationLoss(4, 0.5), ValidationLoss(6, 0.7))
+    damage(store, 4)
+    take_up_record(record, "subject", store, step=6, best_is_kept=True)
+    assert record.best_step == 6
+    assert "the best step is chosen without it" in caplog.text
+    take_up_record(record, "another", store, step=6, best_is_kept=True)
+    assert record == LossRecord("another")

@@ -29,7 +29,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name, text in re.findall(r"```python\n# (\S+)\n(.*?)```", PAGE, re.DOTALL):
         (tmp_path / name).write_text(text)
-    for letter, text in zip("abc", re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL), strict=True):
+    for letter, text in zip("abcd", re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL), strict=True):
         (tmp_path / f"{letter}.toml").write_text(text)
     return tmp_path
 
@@ -101,3 +101,11 @@ def test_a_template_that_wants_calls_before_results_is_noted(project):
         "{{ raise_exception('no call') }}{% endif %}{{ m.content }}<|end|>{% endfor %}"
     )
     assert not collector(rollout(project / "a.toml"), strict).lone_results
+
+
+def test_the_pages_generation_talks_with_the_same_keys(project):
+    (project / "questions.jsonl").touch()
+    section = load_config("generate", project / "d.toml", environ={}).config.generation
+    made = collector(section)
+    assert made.toolbox.run(ToolCall("add", {"a": 1, "b": 2})).text == "3"
+    assert (made.limits.turns, section.max_response_tokens, section.samples_per_prompt) == (4, 1024, 4)

@@ -92,11 +92,11 @@ def test_answers_that_a_reward_cannot_judge_are_counted_and_told(
 ) -> None:
     Path("mine.py").write_text("def score(response):\n    return 1 / (len(response) - 3)\n")
     flags: dict[str, Any] = {"reward__functions": ["mine.py:score"]}
-    with pytest.raises(RLKitError, match=r"ZeroDivisionError.*reward\.on_error = zero"):
+    with pytest.raises(RLKitError, match=r"ZeroDivisionError.*reward\.on_error = leave_out"):
         evaluate(write("a.jsonl", ["132", "1"]), reward__on_error="stop", **flags)
-    result = evaluate("a.jsonl", reward__on_error="zero", **flags)
+    result = evaluate("a.jsonl", reward__on_error="leave_out", reward__max_error_fraction=1.0, **flags)
     assert result.files[0].overall.errors == 1
-    assert "warning: a.jsonl: 1 answer could not be judged, scored 0" in capsys.readouterr().err
+    assert "warning: a.jsonl: 1 answer could not be judged and was left out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

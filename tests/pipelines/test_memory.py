@@ -12,6 +12,7 @@ from rlkit.pipelines.memory import (
     activation_bytes,
     adapter_size,
     cast_bytes,
+    forward_bytes,
     frozen_bytes,
     gradient_bytes,
     kv_cache_bytes,
@@ -138,6 +139,13 @@ def test_an_answer_longer_than_the_cache_still_gets_room():
         QWEN3_06B, answers=4, prompt_tokens=500, longest=800, dtype="bfloat16", limits=EngineLimits(100, 100)
     )
     assert parts["kv cache"] == 1.25 * 800 * 114_688
+
+
+def test_a_cache_of_fixed_size_is_counted_whole_and_bounds_the_rows_that_enter():
+    limits = EngineLimits(prefill_tokens=1_500, cache_bytes=2_000 * 114_688)
+    parts = rollout_bytes(QWEN3_06B, answers=100, prompt_tokens=500, longest=800, dtype="bfloat16", limits=limits)
+    assert parts["kv cache"] == 2_000 * 114_688
+    assert parts["prefill"] == forward_bytes(QWEN3_06B, 1_000, "bfloat16", logit_tokens=2)  # two rows of 800 tokens fit
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rlkit.config.load import load_config
 from rlkit.errors import DataError
+from rlkit.pipelines.memory import write_bytes
 from rlkit.pipelines.plan import build_plan
 from rlkit.pipelines.plan_render import render_plan
 from rlkit.testing.tiny_model import write_tiny_model
@@ -51,12 +53,12 @@ def test_ppo_arithmetic_from_prompts_to_optimizer_steps(project):
         "trainer.steps=10",
         "data.max_prompt_tokens=60",
         "rollout.max_response_tokens=40",
-        "actor.micro_batch_tokens=1000",
+        "actor.micro_batch_tokens=500",
     )
     arithmetic = dict(made.arithmetic)
     assert arithmetic["samples"] == "128 a step = 16 prompts x 8 samples"
     assert arithmetic["mini-batches"] == "4 of 32 samples, 3 epochs"
-    assert arithmetic["micro-batches"].startswith("at most 4 of 1,000 tokens")
+    assert arithmetic["micro-batches"].startswith("at most 8 of 448 tokens")
     assert arithmetic["optimizer steps"] == "12 a step x 10 steps = 120"
 
 
@@ -68,9 +70,43 @@ def test_micro_batches_hold_whole_rows_only(project):
         arithmetic = dict(plan(project, "ppo", *lengths, *batch, f"actor.micro_batch_tokens={budget}").arithmetic)
         return arithmetic["micro-batches"]
 
-    # 3 rows of 100 fit into 399, so 32 rows take 11 micro-batches, not ceil(3200 / 399) = 9.
-    assert micro_batches(399).startswith("at most 11 of 399 tokens")
+    # fsdp takes 384 of 399 on a CPU; 3 rows of 100 fit, so 32 rows take 11 micro-batches, not ceil(3200 / 384) = 9.
+    assert micro_batches(399).startswith("at most 11 of 384 tokens")
     assert micro_batches(50).startswith("at most 32 of 100 tokens")
+
+
+@pytest.mark.parametrize(("kind", "section"), [("sft", "sft"), ("ppo", "actor"), ("ppo", "critic")])
+def test_what_the_backend_takes_of_the_token_budget_is_what_is_counted(project, kind, section):
+    def update_bytes(tokens, *assignments):
+        made = plan(project, kind, f"{section}.micro_batch_tokens={tokens}", *assignments)
+        name = {"sft": "update", "actor": "actor update", "critic": "critic update"}[section]
+        return next(phase.parts["activations"] for phase in made.phases if phase.name == name)
+
+    short = (
+        ("data.max_length=100",)
+        if kind == "sft"
+        else ("data.max_prompt_tokens=60", "rollout.max_response_tokens=40", "algorithm.mini_batch_samples=64")
+    )
+    assert update_bytes(768, *short) == update_bytes(8192, *short) > update_bytes(500, *short)
+    assert update_bytes(8192, *short, "run.device=cuda") > update_bytes(768, *short, "run.device=cuda")
+
+
+def test_too_little_memory_is_answered_with_a_setting_that_changes_something(project):
+    made = replace(plan(project, "sft", "data.max_length=100"), device_bytes=1)
+    assert "of 768 tokens" in dict(made.arithmetic)["micro-batches"]
+    assert "lower micro_batch_tokens below the tokens of the micro-batches above" in render_plan(made)
+
+
+def test_workers_that_share_a_model_on_a_cpu_take_the_whole_token_budget(project):
+    spread = plan(project, "sft", "placement.workers=2", "sft.micro_batch_tokens=4096", "data.max_length=100")
+    assert "of 4,096 tokens" in dict(spread.arithmetic)["micro-batches"]
+    alone = plan(project, "sft", "placement.workers=1", "sft.micro_batch_tokens=4096", "data.max_length=100")
+    assert "of 768 tokens" in dict(alone.arithmetic)["micro-batches"]
+
+
+def test_a_backend_that_says_nothing_of_its_passes_takes_the_whole_token_budget(project):
+    made = plan(project, "sft", "sft.backend=./backend.py:Backend", "data.max_length=100")
+    assert "of 8,192 tokens" in dict(made.arithmetic)["micro-batches"]
 
 
 def test_a_longest_row_beyond_the_budget_needs_its_memory(project):
@@ -268,3 +304,93 @@ def test_replicas_of_a_generation_share_its_batch(project):
     one, two = (plan(project, "generate", f"generation.replicas={count}") for count in (0, 2))
     assert two.roles[0].place == "2 replicas on cpu"
     assert two.phases[0].parts["engine parameters"] == 2 * one.phases[0].parts["engine parameters"]
+
+
+GIB = 2**30
+
+
+def cache_of(made, phase: str) -> int:
+    return next(dict(each.parts).get("kv cache", 0) for each in made.phases if each.name == phase)
+
+
+@pytest.mark.parametrize(
+    ("environ", "option", "expected"), [({}, 0, 1), ({}, 3, 3), ({"VLLM_CPU_KVCACHE_SPACE": "2"}, 3, 2)]
+)
+def test_vllm_s_cache_is_counted_whole_and_on_a_cpu_through_every_phase(
+    project, monkeypatch, environ, option, expected
+):
+    monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    engine = ("rollout.engine=vllm", f"rollout.options.kv_cache_gib={option}")
+    made = plan(project, "ppo", *engine)
+    assert {phase.name: cache_of(made, phase.name) for phase in made.phases} == dict.fromkeys(
+        (phase.name for phase in made.phases), expected * GIB
+    )
+    assert made.notes == ()
+    generate = ("generation.engine=vllm", f"generation.options.kv_cache_gib={option}")
+    assert cache_of(plan(project, "generate", *generate), "rollout") == expected * GIB
+    serve = ("serve.engine=vllm", f"serve.options.kv_cache_gib={option}")
+    assert cache_of(plan(project, "serve", *serve), "serving") == expected * GIB
+
+
+def test_on_a_gpu_vllm_gives_its_cache_back_and_the_plan_names_its_share(project):
+    engine = ("run.device=cuda", "rollout.engine=vllm", "rollout.options.gpu_memory_utilization=0.3")
+    told = plan(project, "ppo", *engine, "rollout.options.kv_cache_gib=4")
+    assert cache_of(told, "rollout") == 4 * GIB
+    assert cache_of(told, "actor update") == 0
+    (note,) = plan(project, "ppo", *engine).notes
+    assert note.startswith(
+        "rollout engine vllm takes 30 % of the GPU for parameters, activations and KV cache together"
+    )
+    assert plan(project, "ppo", "run.device=cuda").notes == ()
+
+
+def test_on_a_gpu_idle_models_are_in_their_own_phases_only_and_wait_on_the_host(project):
+    models = ("run.device=cuda", "algorithm.advantage=gae", "algorithm.kl_loss=0.1")
+    staying = {phase.name: phase.parts for phase in plan(project, "ppo", *models).phases}
+    made = plan(project, "ppo", *models, "placement.offload_idle_models=true")
+    moving = {phase.name: phase.parts for phase in made.phases}
+
+    def models_in(phase):
+        return {name.split()[0] for name in moving[phase] if name.startswith(("actor ", "critic ", "reference "))}
+
+    assert list(moving) == ["rollout", "log-probs", "reference log-probs", "critic update", "actor update"]
+    found = {phase: models_in(phase) for phase in moving}
+    assert found == {
+        "rollout": set(), "log-probs": {"actor"}, "reference log-probs": {"reference"}, "critic update": {"critic"},
+        "actor update": {"actor"},
+    }  # fmt: skip
+    assert all(parts["engine parameters"] == staying["rollout"]["engine parameters"] for parts in moving.values())
+    assert moving["reference log-probs"]["forward"] == staying["log-probs"]["forward"]
+    assert set(staying["actor update"]) - set(moving["actor update"]) == {
+        "critic parameters", "critic optimizer", "reference parameters",
+    }  # fmt: skip
+    waiting = sum(
+        number for name, number in staying["rollout"].items() if name.split()[0] in ("actor", "critic", "reference")
+    )
+    assert made.notes == (
+        f"models that wait take {write_bytes(waiting)} of host memory (placement.offload_idle_models)",
+    )
+
+
+def test_idle_models_stay_in_the_estimate_of_a_cpu_run(project):
+    moving = plan(project, "ppo", "placement.offload_idle_models=true")
+    assert (moving.phases, moving.notes) == (plan(project, "ppo").phases, ())
+
+
+def test_a_value_head_is_where_the_actor_is(project):
+    made = plan(
+        project, "ppo", "run.device=cuda", "algorithm.advantage=gae", "critic.shared_trunk=true",
+        "placement.offload_idle_models=true",
+    )  # fmt: skip
+    heads = {phase.name: "value head optimizer" in phase.parts for phase in made.phases}
+    assert heads == {"rollout": False, "log-probs": True, "actor update": True}
+
+
+def test_only_models_without_workers_of_their_own_wait(project):
+    own = ("placement.workers=2", "placement.critic=1", "run.device=cuda", "algorithm.advantage=gae")
+    made = plan(project, "ppo", *own, "placement.offload_idle_models=true")
+    actor = next(phase for phase in made.phases if phase.name == "actor update").parts
+    waiting = 2 * (actor["actor parameters"] + actor["actor optimizer"])  # half of it on each of the two
+    assert f"models that wait take {write_bytes(waiting)} of host memory (placement.offload_idle_models)" in made.notes

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rlkit.config.load import load_config
-from rlkit.data.order import EpochOrder
-from rlkit.errors import CheckpointError
+from rlkit.errors import DataError
 from rlkit.models.registry import find_family
 from rlkit.pipelines import ppo
-from rlkit.pipelines.ppo import Roles, build_roles, restore, save
+from rlkit.pipelines.assembly import locate
+from rlkit.pipelines.ppo import Roles, build_roles
+from rlkit.pipelines.residence import build_residence
 from rlkit.protocols.actor import OptimizerSettings
 from rlkit.testing.fake_actor_critic import FakeActorCritic
 from rlkit.testing.fakes import FakeActor, FakeCritic, FakeMovingReference
 from rlkit.testing.tiny_model import tiny_model
-from rlkit.trainers.moving_reference import ReferenceCourse
-from rlkit.trainers.ppo_state import PPOState
 from rlkit.trainers.shared_trunk import SharedTrunk
 
 
@@ -43,8 +41,9 @@ class Backend:
         self.optimizers["critic"] = role.optimizer
         return FakeCritic()
 
-    def build_actor_critic(self, role: Any, *, head_lr: float) -> FakeActorCritic:
-        self.built.append(f"actor with a head of rate {head_lr:g}")
+    def build_actor_critic(self, role: Any, *, head: OptimizerSettings) -> FakeActorCritic:
+        self.built.append(f"actor with a head of rate {head.lr:g}")
+        self.optimizers |= {"actor": role.optimizer, "critic": head}
         return FakeActorCritic()
 
     def build_reference(self, role: Any) -> FakeActor:
@@ -64,10 +63,9 @@ def build(monkeypatch):
 
     def roles(*assignments: str) -> tuple[Roles, Backend]:
         backend = Backend()
-        monkeypatch.setattr(ppo, "build_plugin", lambda *_, **__: backend)
         config = load_config("ppo", assignments=[f"model.path={tiny_model()}", *assignments], environ={}).config
         located = SimpleNamespace(folder=tiny_model(), family=find_family(tiny_model()))
-        return build_roles(config, located, "cpu"), backend  # type: ignore[arg-type]
+        return build_roles(config, located, backend, "cpu"), backend  # type: ignore[arg-type]
 
     return roles
 
@@ -79,8 +77,11 @@ def test_a_critic_of_its_own_is_built_beside_the_actor(build):
     assert (roles.reference, roles.reference_course) == (None, None)
 
 
-@pytest.mark.parametrize(("advantage", "actor_steps"), [("gae", 3 * 4), ("grpo", 5 * 4)])
-def test_the_schedules_end_with_the_run_though_the_critic_warms_up_alone(build, advantage, actor_steps):
+@pytest.mark.parametrize(
+    ("advantage", "actor_steps", "settings"),
+    [("gae", 3 * 4, ()), ("grpo", 5 * 4, ()), ("gae", 3 * 4, ("critic.shared_trunk=true",))],
+)
+def test_the_schedules_end_with_the_run_though_the_critic_warms_up_alone(build, advantage, actor_steps, settings):
     _, backend = build(
         "trainer.steps=5",
         "critic.warmup_iterations=2",
@@ -88,6 +89,7 @@ def test_the_schedules_end_with_the_run_though_the_critic_warms_up_alone(build, 
         "rollout.prompts_per_step=4",
         "algorithm.mini_batch_samples=8",
         f"algorithm.advantage={advantage}",
+        *settings,
     )
     assert backend.optimizers["actor"].total_steps == actor_steps
     if advantage == "gae":
@@ -127,30 +129,90 @@ def test_an_actor_with_an_adapter_has_its_frozen_reference_inside(build):
     assert roles.reference is backend.base
 
 
-class TestCheckpoint:
-    def roles(self, start: float) -> Roles:
-        trunk = FakeActorCritic(log_odds=start)
-        shared = SharedTrunk(trunk, None, 0.1)  # type: ignore[arg-type]
-        reference = FakeMovingReference(log_odds=2 * start)
-        return Roles(shared, shared, reference, ReferenceCourse(reference))
+AWAY = "placement.offload_idle_models=true"
 
-    def test_models_of_each_other_come_back_with_the_same_bits(self, tmp_path: Path):
-        before, after = self.roles(0.1), self.roles(0.0)
-        order = EpochOrder(8, seed=0)
-        (tmp_path / "state").mkdir()
-        save(tmp_path, before, PPOState(step=3), order)
-        assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["actor", "reference", "trainer.json"]
-        state = PPOState()
-        restore(tmp_path, after, state, order)
-        assert state.step == 3
-        assert after.actor.model.parameter.item() == before.actor.model.parameter.item()
-        assert after.reference.parameter.item() == before.reference.parameter.item()
 
-    def test_a_model_that_the_checkpoint_lacks_is_named(self, tmp_path: Path):
-        order = EpochOrder(8, seed=0)
-        (tmp_path / "state").mkdir()
-        save(tmp_path, Roles(FakeActor(), None, None), PPOState(), order)
-        reference = FakeMovingReference()
-        roles = Roles(FakeActor(), None, reference, ReferenceCourse(reference))
-        with pytest.raises(CheckpointError, match="has no reference: the run began without one"):
-            restore(tmp_path, roles, PPOState(), order)
+@pytest.fixture
+def moves(monkeypatch):
+    """Fakes that were told to leave their device, in order."""
+    found: list[Any] = []
+    for kind in (FakeActor, FakeCritic, FakeActorCritic):
+        monkeypatch.setattr(kind, "offload", lambda model: found.append(model))
+    return found
+
+
+def test_idle_models_leave_as_soon_as_they_are_built_and_each_stands_for_its_role(build, moves):
+    roles, _ = build("algorithm.kl_loss=0.1", AWAY)
+    assert moves == [roles.actor, roles.critic, roles.reference]
+    assert residence_of(roles, AWAY) == {"actor": roles.actor, "critic": roles.critic, "reference": roles.reference}
+
+
+def test_models_stay_where_they_are_unless_asked(build, moves):
+    roles, _ = build("algorithm.kl_loss=0.1")
+    assert moves == []
+    assert residence_of(roles) == {}
+
+
+def test_the_reference_inside_of_an_actor_moves_as_the_actor(build, moves):
+    roles, backend = build("algorithm.advantage=grpo", "algorithm.kl_loss=0.1", "actor.lora.rank=2", AWAY)
+    assert moves == [roles.actor]
+    assert roles.reference is backend.base
+    assert residence_of(roles, AWAY) == {"actor": roles.actor, "reference": roles.actor}
+
+
+def test_a_shared_trunk_leaves_once(build, moves):
+    roles, _ = build("critic.shared_trunk=true", AWAY)
+    assert moves == [roles.actor.model]
+    assert residence_of(roles, AWAY) == {"actor": roles.actor, "critic": roles.actor}
+
+
+def test_a_role_with_workers_of_its_own_stays_on_them(build, moves):
+    own = (AWAY, "placement.workers=2", "placement.critic=1", "placement.reference=1")
+    roles, _ = build("algorithm.kl_loss=0.1", "reference.refresh_every=2", *own)
+    assert moves == [roles.actor]
+    assert residence_of(roles, *own) == {"actor": roles.actor}
+
+
+def residence_of(roles: Roles, *assignments: str) -> dict[str, Any]:
+    """Which model comes to the device for which role."""
+    config = load_config("ppo", assignments=[f"model.path={tiny_model()}", *assignments], environ={}).config
+    return build_residence(config, roles)._models  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_training_on_prompts_with_images_is_refused_before_any_model_is_built(tmp_path, part):
+    plain, pictures = tmp_path / "plain.jsonl", tmp_path / "pictures.jsonl"
+    plain.write_text('{"prompt": "1+2=", "answer": "3"}\n' * 2)
+    pictures.write_text('{"prompt": "1+2="}\n{"prompt": "?", "images": ["data:image/png;base64,aGVsbG8="]}\n')
+    files = {"train": plain, "validation": plain, part: pictures}
+    flags = {f"data.{name}": [str(path)] for name, path in files.items()}
+    flags |= {"model.path": str(tiny_model()), "rollout.prompts_per_step": 2, "data.max_prompt_tokens": 32}
+    config = load_config("ppo", None, flags=flags, environ={}).config
+    with pytest.raises(
+        DataError, match=r"prompt 1 .* has images, and training with actor backend fsdp takes text only"
+    ):
+        ppo.load_data(config, locate(config.model))
+
+
+@pytest.mark.parametrize("failing", ["CheckpointContent", "assemble"])
+def test_engine_and_scorer_are_closed_when_the_run_cannot_start(tmp_path, monkeypatch, failing):
+    class Unfit(Exception):
+        """What does not fit."""
+
+    def fail(*arguments, **keywords):
+        raise Unfit
+
+    closed = []
+    engine = SimpleNamespace(close=lambda: closed.append("engine"))
+    scorer = SimpleNamespace(close=lambda: closed.append("scorer"))
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "1+2=", "answer": "3"}\n' * 2)
+    flags = {"data.train": [str(prompts)], "model.path": str(tiny_model()), "run.output": str(tmp_path / "runs")}
+    flags |= {"rollout.prompts_per_step": 2, "data.max_prompt_tokens": 32, "rollout.max_response_tokens": 8}
+    monkeypatch.setattr(ppo, "build_scorer", lambda *arguments, **keywords: scorer)
+    monkeypatch.setattr(ppo, "build_roles", lambda *arguments: Roles(FakeActor(), None, None))
+    monkeypatch.setattr(ppo, "build_rollout_engine", lambda *arguments: engine)
+    monkeypatch.setattr(ppo, failing, fail)
+    with pytest.raises(Unfit):
+        ppo.run_ppo(load_config("ppo", None, flags=flags, environ={}))
+    assert closed == ["engine", "scorer"]

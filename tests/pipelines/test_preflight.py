@@ -11,6 +11,7 @@ from rlkit.config.load import load_config
 from rlkit.errors import BrokenPluginError, ConfigError, ModelError, PluginError, RLKitError
 from rlkit.pipelines.preflight import REQUIRED, check_run, selections
 from rlkit.plugin.spec import PluginKind
+from rlkit.testing.tiny_model import tiny_model
 
 CONFIG_JSON = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -89,7 +90,17 @@ def test_a_plugin_s_options_are_checked_by_its_own_class(project):
     assert (
         "did you mean rollout.options.max_batch_tokens?" in faults("ppo", *GOOD, "rollout.options.max_batch_token=1")[0]
     )
-    assert "has no options" in faults("ppo", *GOOD, "actor.options.x=1")[0]
+    assert "did you mean actor.options.cpu_offload?" in faults("ppo", *GOOD, "actor.options.cpu_ofload=true")[0]
+
+
+def test_options_of_a_plugin_that_has_none_are_refused(project, install):
+    spec = "PluginSpec(kind=PluginKind.ROLLOUT_ENGINE, target='acme:Engine', summary='.')"
+    source = f"from rlkit.plugin import PluginKind, PluginSpec\nspec = {spec}\n"
+    install("acme", {"rlkit.rollout_engines": {"acme": "acme_spec:spec"}}, {"acme_spec": source})
+    assert faults("ppo", *GOOD, "rollout.engine=acme") == []
+    assert faults("ppo", *GOOD, "rollout.engine=acme", "rollout.options.speed=1", "rollout.options.depth=2") == [
+        "rollout.options: rollout engine 'acme' has no options, but got depth, speed"
+    ]
 
 
 def test_a_reward_in_a_file_is_looked_for_but_not_run(project):
@@ -191,3 +202,29 @@ def test_replicas_that_the_engine_cannot_be_are_refused(project):
     assert line.startswith("rollout.devices_per_replica = 2, but rollout engine 'hf' computes on one device")
     assert faults("ppo", *GOOD, "rollout.placement=standalone", "rollout.replicas=2") == []
     assert "cluster.address" in faults("generate", "cluster.address=ray://head")[0]
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (
+            ("actor.lora.rank=2", "actor.lora.targets=['q_prj']"),
+            "actor.lora.targets: Qwen3ForCausalLM has no linear layer 'q_prj'",
+        ),
+        (
+            ("critic.lora.rank=2", "critic.lora.targets=['q_proj', 'q_prj']"),
+            "critic.lora.targets: Qwen3Model has no linear layer 'q_prj'",
+        ),
+    ],
+)
+def test_a_misspelt_layer_of_an_adapter_is_named_before_anything_is_built(project, assignments, message):
+    good = ("data.train=prompts.jsonl", "reward.functions=exact_match", f"model.path={tiny_model()}")
+    (line,) = faults("ppo", *good, "data.max_prompt_tokens=16", "rollout.max_response_tokens=16", *assignments)
+    assert message in line
+    assert "Did you mean 'q_proj'?" in line
+
+
+def test_layers_that_are_there_pass(project):
+    model_and_data = (f"model.path={tiny_model()}", "data.train=prompts.jsonl")
+    assert faults("sft", *model_and_data, "sft.lora.rank=2", "sft.lora.targets=['q_proj', '1.mlp.up_proj']") == []
+    assert "sft.lora.targets" in faults("sft", *model_and_data, "sft.lora.rank=2", "sft.lora.targets=['embed']")[0]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from rlkit.config.generation_section import GenerationSection
 from rlkit.config.ppo_sections import RolloutSection
-from rlkit.config.sections import GenerationSection
 from rlkit.errors import ConfigError, MissingRequirementError
 from rlkit.pipelines.replica_settings import (
     ReplicaSettings,

@@ -286,7 +286,7 @@ def test_a_plugin_made_from_a_template_passes_its_own_tests(tmp_path: Path, name
         cwd=target,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": ""},
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

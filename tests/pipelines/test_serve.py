@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from rlkit.config.load import load_config
 from rlkit.errors import ConfigError
@@ -19,17 +23,37 @@ from rlkit.testing.fakes import FakeEngine, FakeTokenizer
 from rlkit.testing.tiny_model import tiny_model
 
 OWN_SERVER = """
+from contextlib import asynccontextmanager
+
+
 class Engine:
     def __init__(self, **context):
-        raise AssertionError("an engine that serves itself is not built")
+        raise AssertionError("an engine that brings its own server is not built")
 
     @classmethod
-    def serve(cls, options, *, model, settings, listener, ready):
-        listener.listen()
-        ready("http://here")
-        print(options, model.folder.name, settings.model_name, settings.max_context, listener.getsockname()[0])
-        listener.close()
+    @asynccontextmanager
+    async def serve(cls, options, *, model, settings):
+        print(options, model.folder.name, settings.model_name, settings.max_context)
+        yield "its server"
 """
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The servers that would have been run: their folder, and that they have a socket."""
+    found: list[Any] = []
+
+    def run(opening: Any, settings: Any, listener: socket.socket, ready: Any, *, folder: Path) -> None:
+        async def open_it() -> None:
+            async with opening as server:
+                found.append((server, folder, listener.getsockname()[0]))
+
+        asyncio.run(open_it())
+        ready("http://here")
+        listener.close()
+
+    monkeypatch.setattr("rlkit.pipelines.serve.run_engine_server", run)
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -46,16 +70,53 @@ def resolved(*assignments: str, **flags: Any) -> Any:
     return load_config("serve", assignments=["run.device=cpu", *assignments], flags={**model, **flags}, environ={})
 
 
-def test_an_engine_may_bring_its_own_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_engine_may_bring_its_own_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], served: list[Any]
+) -> None:
     (tmp_path / "own_server.py").write_text(OWN_SERVER)
     run_serve(resolved("serve.port=0", f"serve.engine={tmp_path / 'own_server.py'}:Engine"))
-    ready, called = capsys.readouterr().out.splitlines()
+    called, ready = capsys.readouterr().out.splitlines()
+    assert served == [("its server", tiny_model(), "127.0.0.1")]
     assert ready == f"serving {tiny_model().parent.name} at http://here/v1 (Ctrl-C stops)"
-    assert called == f"None model {tiny_model().parent.name} 128 127.0.0.1"
+    assert called == f"None model {tiny_model().parent.name} 128"
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    """A peft adapter on the tiny model."""
+    base = AutoModelForCausalLM.from_pretrained(tiny_model(), dtype=torch.float32)
+    adapted = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    adapted.save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def test_an_adapter_s_folder_is_served_merged(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+
+    def note(app: Any, context: Any, listener: socket.socket, ready: Any) -> None:
+        found.append(dict(context.engine._engine._model.named_parameters()))
+        listener.close()
+
+    monkeypatch.setattr("rlkit.pipelines.serve.run_server", note)
+    run_serve(resolved("serve.port=0", **{"model.path": str(adapter)}))
+    base = AutoModelForCausalLM.from_pretrained(tiny_model(), dtype=torch.float32)
+    merged = peft.PeftModel.from_pretrained(base, adapter).merge_and_unload()
+    for name, parameter in merged.named_parameters():
+        torch.testing.assert_close(found[0][name], parameter, atol=1e-6, rtol=1e-5)
+
+
+def test_a_server_of_the_engine_s_own_takes_whole_models(tmp_path: Path, adapter: Path, served: list[Any]) -> None:
+    (tmp_path / "own_server.py").write_text(OWN_SERVER)
+    engine = f"serve.engine={tmp_path / 'own_server.py'}:Engine"
+    with pytest.raises(
+        ConfigError, match=r"takes no adapter's folder .*give the merged model, or serve with engine hf"
+    ):
+        run_serve(resolved("serve.port=0", engine, **{"model.path": str(adapter)}))
+    assert served == []
 
 
 def test_an_address_that_anybody_may_reach_is_warned_about(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, served: list[Any]
 ) -> None:
     (tmp_path / "own_server.py").write_text(OWN_SERVER)
     engine = f"serve.engine={tmp_path / 'own_server.py'}:Engine"

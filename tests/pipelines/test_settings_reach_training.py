@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from rlkit.algos.aggregation import Denominators
+from rlkit.cluster.weight_sync import DirectWeightSync
 from rlkit.config.correction_presets import CORRECTION_PRESETS
 from rlkit.config.keys import leaf_keys
 from rlkit.config.load import load_config
@@ -37,6 +38,7 @@ from rlkit.testing.fakes import (
     fake_prompts,
     log_probs_of,
 )
+from rlkit.tracking.checkpoint_writer import CheckpointWriter
 from rlkit.tracking.checkpoints import CheckpointStore
 from rlkit.trainers.ppo import PPOTrainer
 from rlkit.trainers.ppo_state import PPOState, PromptStream
@@ -48,7 +50,14 @@ SECTIONS = ("algorithm", "reward", "rollout_correction")
 LONGEST = 5
 
 REWARDS = """
+import asyncio
+import sys
 import time
+from collections import Counter
+
+from rlkit.errors import TransientRewardError
+
+asked, first_asked, running = Counter(), {}, Counter()
 
 def right(response):
     words = response.split()
@@ -68,6 +77,33 @@ def picky(response):
     if response.startswith("wrong"):
         raise ValueError("wrong")
     return 1.0
+
+def in_a_worker(response):
+    return right(response) * ("pytest" not in sys.modules)
+
+def hungry(response):
+    return right(response) + len(bytes(300_000_000)) * 0
+
+async def crowded(response):
+    running["now"] += 1
+    await asyncio.sleep(0.002)
+    running["now"] -= 1
+    return float(running["now"])
+
+def flaky(response):
+    asked[response] += 1
+    if asked[response] % 2:
+        raise TransientRewardError("busy")
+    return right(response)
+
+def late(response):
+    if time.monotonic() - first_asked.setdefault(response, time.monotonic()) < 0.02:
+        raise TransientRewardError("not yet")
+    return right(response)
+
+def tired(response):
+    asked["all"] += 1
+    return right(response) / asked["all"]
 """
 
 BASE = (
@@ -114,8 +150,17 @@ CASES = {
     "reward.functions": Case("['{file}:short']"),
     "reward.weights": Case("[3.0]"),
     "reward.options": Case("{{'{file}:short' = {{factor = 3.0}}}}", ("reward.functions=['{file}:short']",)),
-    "reward.timeout_s": Case("0.001", ("reward.functions=['{file}:slow']", "reward.on_error=zero")),
-    "reward.on_error": Case("zero", ("reward.functions=['{file}:picky']",)),
+    "reward.timeout_s": Case("0.001", ("reward.functions=['{file}:slow']", "reward.workers=0")),
+    "reward.on_error": Case("leave_out", ("reward.functions=['{file}:picky']", "reward.max_error_fraction=1.0")),
+    "reward.max_error_fraction": Case("1.0", ("reward.functions=['{file}:picky']", "reward.on_error=leave_out")),
+    "reward.workers": Case("0", ("reward.functions=['{file}:in_a_worker']",)),
+    "reward.memory_mib": Case("100", ("reward.functions=['{file}:hungry']", "reward.workers=1")),
+    "reward.concurrency": Case("1", ("reward.functions=['{file}:crowded']",)),
+    "reward.retries": Case("0", ("reward.functions=['{file}:flaky']", "reward.retry_wait_s=0.001", "reward.workers=1")),
+    "reward.retry_wait_s": Case(
+        "0.1", ("reward.functions=['{file}:late']", "reward.retry_wait_s=0.001", "reward.retries=1", "reward.workers=1")
+    ),
+    "reward.remembered_verdicts": Case("0", ("reward.functions=['{file}:tired']", "reward.workers=1")),
     "reward.clip": Case("[0.25, 0.75]"),
     "reward.normalise": Case("running"),
     "reward.overlong_buffer_tokens": Case("3", BUFFER),
@@ -202,10 +247,13 @@ def outcome(assignments: list[str], folder: Path, *, offset: float = 0.3) -> Any
     prompts = PromptStream(fake_prompts(32), EpochOrder(32, seed=1), config.rollout.prompts_per_step)
     with build_scorer(config.reward) as scorer:
         located: Any = SimpleNamespace(tokenizer=FakeTokenizer())
-        parts = assemble(config, located, Roles(actor, critic, reference), engine, scorer, prompts, None)
+        parts = assemble(
+            config, located, Roles(actor, critic, reference), engine, scorer, prompts, None, DirectWeightSync()
+        )
         run = RunInfo("ppo", "test", folder, {}, config.trainer.steps, 0)
         store = CheckpointStore(folder / "checkpoints", keep=1)
-        events = RunEvents(run, HookRelay(), store, lambda target: actor.save(target))
+        writer = CheckpointWriter(store, lambda target: actor.save(target), in_background=False)
+        events = RunEvents(run, HookRelay(), writer)
         state = PPOState(kl_coefficient=config.algorithm.kl_in_reward)
         try:
             PPOTrainer(loop_settings(config), parts, state, events).fit(StopSignal())

@@ -45,12 +45,12 @@ def test_options_come_with_type_default_and_meaning_and_the_target_is_left_alone
     assert "acme_target" not in sys.modules
 
 
-def test_missing_modules_are_a_problem_and_options_are_not_read(describe):
+def test_missing_modules_are_a_problem_and_options_are_read_where_they_can_be(describe):
     found = describe(", requires=('no_such_module',), install_hint='pip install it'")
     assert found.missing == ("no_such_module",)
     assert found.problem == "needs no_such_module, not installed"
     assert found.install_hint == "pip install it"
-    assert found.options == ()
+    assert [option.name for option in found.options] == ["strength"]
 
 
 def test_another_plugin_api_is_a_problem(describe):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from report_page import read_page
 
 from rlkit.reports.html import write_report
 
@@ -87,12 +87,10 @@ def page_of() -> Callable[[Path], str]:
 
 @pytest.fixture
 def content_of(page_of: Callable[[Path], str]) -> Callable[[Path], dict[str, Any]]:
-    """What the page carries for its script, read back from the finished page."""
+    """The page of one run, read back; the run's own content beside that of the page."""
 
     def read(folder: Path) -> dict[str, Any]:
-        found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page_of(folder), re.DOTALL)
-        assert found is not None
-        content: dict[str, Any] = json.loads(found[1])
-        return content
+        content = read_page(page_of(folder))
+        return {**content, **content["runs"][0]}
 
     return read

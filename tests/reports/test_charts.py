@@ -47,12 +47,12 @@ def test_the_best_validation_of_a_trained_model_has_a_ring(make_run: MakeRun) ->
     chart = charts_of(make_run(validations={0: scored(0.9), 2: scored(0.4), 4: scored(0.7), 6: scored(0.5)}))[
         "Validation score"
     ]
-    assert chart["ring"] == 4
+    assert chart["series"][0]["ring"] == 4
     assert chart["note"].endswith("; best at step 4")
 
 
 def test_a_single_validation_is_not_called_the_best(make_run: MakeRun) -> None:
-    assert charts_of(make_run(validations={4: scored(0.7)}))["Validation score"]["ring"] is None
+    assert charts_of(make_run(validations={4: scored(0.7)}))["Validation score"]["series"][0]["ring"] is None
 
 
 def test_a_part_called_score_is_no_data_source_and_a_source_may_have_a_slash(make_run: MakeRun) -> None:

@@ -51,6 +51,11 @@ def test_a_short_run_compares_its_first_and_last_step(make_run: MakeRun) -> None
     assert (tile.before, tile.now, tile.note) == (0.1, 0.7, "first to last step")
 
 
+def test_the_only_step_is_named(make_run: MakeRun) -> None:
+    tile = tiles_of(make_run(steps={7: {"reward/mean": 0.1}}))["Reward"]
+    assert (tile.before, tile.now, tile.note) == (None, 0.1, "after step 7")
+
+
 def test_the_typical_step_is_the_median_one(make_run: MakeRun) -> None:
     seconds = {1: 90.0, 2: 2.0, 3: 3.0}
     assert tiles_of(make_run(steps={s: {"time/step_s": v} for s, v in seconds.items()}))["Step"].now == 3.0

@@ -157,14 +157,9 @@ def test_any_other_signature_is_refused_with_the_accepted_ones(function: Callabl
     assert ("call it response or reference" in str(caught.value)) == (function is _ambiguous)
 
 
-def test_things_that_cannot_be_called_and_coroutines_are_refused() -> None:
-    async def score(response: str) -> float:
-        return 0.0
-
+def test_things_that_cannot_be_called_are_refused() -> None:
     with pytest.raises(RewardError, match="is a int, which cannot be called"):
         adapt_function(3, name="f")
-    with pytest.raises(RewardError, match="async"):
-        adapt_function(score, name="f")
 
 
 def test_options_become_keyword_arguments() -> None:

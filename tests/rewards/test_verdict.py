@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlkit.rewards.verdict import NOT_APPLICABLE, Failure, read_verdict
+from rlkit.rewards.verdict import NOT_APPLICABLE, Failure, failure_of, read_verdict
 from rlkit.types import Reward
 
 
@@ -22,6 +22,24 @@ def test_every_kind_of_number_is_a_score(raw: object, score: float) -> None:
 
 def test_a_dict_gives_its_score_and_its_other_numbers_as_parts() -> None:
     assert read_verdict({"score": 1, "acc": True, "pred": "42"}) == Reward(1.0, {"acc": 1.0})
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        failure_of(ValueError("no such mood: \ud83d")),
+        read_verdict(Reward(0.0, error="no such mood: \ud83d")),
+        read_verdict({"no such mood: \ud83d": 1.0}),
+    ],
+)
+def test_half_a_surrogate_pair_has_no_place_in_a_reason(verdict: object) -> None:
+    assert isinstance(verdict, Failure)
+    assert "no such mood: ?" in verdict.reason
+    (verdict.reason + verdict.trace).encode("utf-8")
+
+
+def test_half_a_surrogate_pair_has_no_place_in_the_name_of_a_part() -> None:
+    assert read_verdict({"score": 1.0, "\ud83d": 2.0}) == Reward(1.0, {"?": 2.0})
 
 
 def test_rewards_and_abstentions_pass_through() -> None:

@@ -374,6 +374,30 @@ def test_calls_go_to_tools_and_the_rest_to_the_environment(scene, call, counting
     assert (conversation.turn_rewards, conversation.tool_calls, counting.made[0].steps) == ((0.0, 1.0), 1, 1)
 
 
+def test_the_environment_is_told_of_a_last_turn_with_a_call_that_is_not_run(scene, call, counting):
+    """It may have a reward for what was done so far; the tool's result nobody would read."""
+    ran = []
+
+    def note() -> str:
+        ran.append(1)
+        return "noted"
+
+    played = scene(lambda seen: call("note", "{}") + END, functions=(note,), make_environment=counting, max_turns=2)
+    conversation = played.run().conversations[0]
+    assert (conversation.turn_rewards, conversation.end, conversation.tool_calls) == ((0.0, 1.0), "turns", 2)
+    assert (len(ran), counting.made[0].steps) == (1, 1)
+
+
+def test_the_environment_may_be_done_with_the_last_turn_s_call(scene, call):
+    class Done(Counting):
+        def step(self, message):
+            return EnvironmentStep("", float(len(message["tool_calls"])), True)
+
+    played = scene(lambda seen: call("add", '{"a": 1, "b": 2}') + END, make_environment=Done, max_turns=1)
+    conversation = played.run().conversations[0]
+    assert (conversation.turn_rewards, conversation.end) == ((1.0,), "done")
+
+
 @pytest.mark.parametrize(
     ("step", "reason"),
     [
@@ -402,7 +426,7 @@ def test_an_opening_that_is_too_long_is_refused(scene, counting):
 
 
 def test_tools_of_different_conversations_run_at_the_same_time(scene, call):
-    meeting = threading.Barrier(4, timeout=5)
+    meeting = threading.Barrier(4, timeout=60)
 
     def meet():
         meeting.wait()

@@ -32,7 +32,7 @@ def run(tokenizer: Any, settings_of: Any) -> Callable[[Callable[[Answering], Awa
             try:
                 await asyncio.wait_for(test(Answering(settings_of(max_queue=4), loop, metrics)), 10)
             finally:
-                assert loop.stop(timeout_s=5)
+                assert loop.stop(timeout_s=60)
 
         asyncio.run(main())
 

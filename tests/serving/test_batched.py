@@ -13,6 +13,7 @@ from rlkit.plugin.loader import build_plugin
 from rlkit.rollout.engine_model import EngineModel
 from rlkit.serving.batched import BatchedServing
 from rlkit.testing.fake_serving import FakeServingEngine
+from rlkit.testing.simulated_replicas import Faults, RowEngine
 from rlkit.testing.tiny_model import tiny_model
 from rlkit.types import CompletionRequest, Prompt, PromptBatch, SamplingParams
 
@@ -39,6 +40,23 @@ def test_requests_with_the_same_settings_are_one_batch(engine: FakeServingEngine
     assert not serving.has_work
     assert engine.calls == ["generate", "generate"]
     assert serving.step() == []
+
+
+def test_a_seeded_request_is_answered_alike_whoever_asks_beside_it() -> None:
+    serving = BatchedServing(RowEngine(Faults()))
+    for name in ("a", "b", "c"):
+        serving.submit(request(name))
+    steps = [serving.step() for _ in range(3)]
+    assert [[chunk.request_id for chunk in step] for step in steps] == [["a"], ["b"], ["c"]]
+    assert len({chunk.token_ids for step in steps for chunk in step}) == 1
+    assert not serving.has_work
+
+
+def test_greedy_requests_are_one_batch_whatever_their_rows(engine: FakeServingEngine) -> None:
+    serving = BatchedServing(engine)
+    for name in ("a", "b"):
+        serving.submit(request(name, replace(SAMPLING, temperature=0.0)))
+    assert [chunk.request_id for chunk in serving.step()] == ["a", "b"]
 
 
 def test_an_aborted_request_is_not_answered(engine: FakeServingEngine) -> None:

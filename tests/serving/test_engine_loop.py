@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ def run(engine: Any, test: Callable[[EngineLoop], Awaitable[None]], **more: Any)
         try:
             await asyncio.wait_for(test(loop), 10)
         finally:
-            assert loop.stop(timeout_s=5)
+            assert loop.stop(timeout_s=60)
 
     asyncio.run(main())
     assert engine.calls[-1] == "close"
@@ -170,6 +171,42 @@ def test_after_a_failed_update_nothing_is_answered_until_one_succeeds(tokenizer:
     run(BreaksOnce(tokenizer), test)
 
 
+class BreaksSlowly(BreaksOnce):
+    """A mixture refuses requests, as the engines do, and its loading takes until `go_on`."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__(tokenizer)
+        self.loading, self.go_on = threading.Event(), threading.Event()
+
+    def submit(self, request: CompletionRequest) -> None:
+        if self.loading.is_set():
+            raise ModelError("no whole set of weights")
+        super().submit(request)
+
+    def update_weights(self, named_tensors: Any, version: int) -> None:
+        self.loading.set()
+        assert self.go_on.wait(60)
+        super().update_weights(named_tensors, version)
+
+
+def test_a_request_that_comes_while_an_update_fails_may_be_sent_again(tokenizer: Any) -> None:
+    engine = BreaksSlowly(tokenizer)
+
+    async def test(loop: EngineLoop) -> None:
+        update = asyncio.ensure_future(loop.update_weights(lambda: [], 1))
+        while not engine.loading.is_set():
+            await asyncio.sleep(0.01)
+        call = Call([request("a")])
+        loop.submit(call)
+        engine.go_on.set()
+        with pytest.raises(ModelError, match="half way"):
+            await update
+        with pytest.raises(EngineUnusableError, match="weight update failed"):
+            await call.accepted()
+
+    run(engine, test)
+
+
 def test_a_stopped_loop_leaves_nobody_waiting(tokenizer: Any) -> None:
     engine = FakeServingEngine(tokenizer, delay_s=0.01, context_length=10_000)
 
@@ -179,7 +216,7 @@ def test_a_stopped_loop_leaves_nobody_waiting(tokenizer: Any) -> None:
         call = Call([request("a", 5000)])
         loop.submit(call)
         await call.accepted()
-        assert loop.stop(timeout_s=5)
+        assert loop.stop(timeout_s=60)
         with pytest.raises(EngineUnusableError):
             await asyncio.wait_for(tokens_of(call), 5)
         with pytest.raises(EngineUnusableError, match="stopping"):

@@ -114,3 +114,10 @@ def test_messages_that_mean_nothing_are_refused(messages: Any) -> None:
 def test_values_out_of_range_or_without_effect_are_refused(more: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         chat(**more)
+
+
+@pytest.mark.parametrize("part", [{"type": "image_url", "image_url": {"url": "https://x/a.png"}}, {"type": "image"}])
+def test_images_are_refused_in_words(part: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="part 1 is an image, and this server takes text only") as caught:
+        chat(messages=[{"role": "user", "content": [{"type": "text", "text": "?"}, part]}])
+    assert caught.value.error_count() == 1

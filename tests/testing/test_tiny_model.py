@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -34,6 +35,7 @@ def test_its_answers_are_far_from_uniform():
     assert float(log_probs.std()) > 0.3
 
 
+@pytest.mark.slow
 def test_it_is_gone_when_the_process_ends():
     source = "from rlkit.testing.tiny_model import tiny_model; print(tiny_model())"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,20 @@ class TestWriting:
             "state/weights.bin": 5,
             "trainer.json": 2,
         }
+
+    def test_what_must_be_on_the_disk_first_is_there_before_the_checkpoint_is_whole(self, store, tmp_path, monkeypatch):
+        metrics = tmp_path / "metrics.jsonl"
+        metrics.write_text("lines")
+        synced: list[tuple[Path, bool]] = []
+        fsync = os.fsync
+
+        def noted(descriptor: int) -> None:
+            fsync(descriptor)
+            synced.append((Path(f"/proc/self/fd/{descriptor}").readlink(), store.path(7).exists()))
+
+        monkeypatch.setattr(os, "fsync", noted)
+        replace(store, first=(metrics, tmp_path / "missing")).write(7, content("seven"))
+        assert (metrics, False) in synced and (tmp_path, False) in synced
 
     def test_a_failure_while_filling_leaves_the_checkpoint_before_it(self, store):
         before = store.write(1, content("one"))
@@ -160,8 +176,70 @@ class TestVerification:
         with pytest.raises(CheckpointError, match="no readable manifest"):
             verify_checkpoint(checkpoint)
 
+    def test_an_empty_one_is_damaged(self, store):
+        with pytest.raises(CheckpointError, match="is empty"):
+            verify_checkpoint(store.write(3, lambda folder: None))
+
+    def test_the_manifest_of_another_step_is_no_manifest(self, store, checkpoint):
+        other = checkpoint.rename(store.path(6))
+        verify_checkpoint(other)
+        with pytest.raises(CheckpointError, match="step_000006 has the manifest of step 5"):
+            verify_checkpoint(other, step=6)
+
+
+def flip_a_byte(folder: Path) -> None:
+    file = folder / "state" / "weights.bin"
+    content = bytearray(file.read_bytes())
+    content[1] ^= 1
+    file.write_bytes(content)
+
+
+def cut(folder: Path) -> None:
+    (folder / "state" / "weights.bin").write_text("t")
+
+
+def take_a_file(folder: Path) -> None:
+    (folder / "trainer.json").unlink()
+
+
+def take_the_manifest(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+
+
+def cut_the_manifest(folder: Path) -> None:
+    content = (folder / MANIFEST).read_text()
+    (folder / MANIFEST).write_text(content[: len(content) // 2])
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def take_the_manifest_of_another(folder: Path) -> None:
+    shutil.copyfile(folder.with_name("step_000001") / MANIFEST, folder / MANIFEST)
+
+
+def be_another(folder: Path) -> None:
+    shutil.rmtree(folder)
+    shutil.copytree(folder.with_name("step_000001"), folder)
+
+
+DAMAGES = (
+    flip_a_byte, cut, take_a_file, take_the_manifest, cut_the_manifest, empty, take_the_manifest_of_another, be_another,
+)  # fmt: skip
+
 
 class TestNewestWhole:
+    @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+    def test_whatever_the_damage_the_one_before_is_used_and_it_is_said(self, store, caplog, damage):
+        store.write(1, content("one"))
+        damage(store.write(2, content("two")))
+        with caplog.at_level(logging.WARNING, logger="rlkit"):
+            assert store.newest_whole() == (1, store.path(1))
+        (message,) = (record.getMessage() for record in caplog.records)
+        assert "step_000002" in message and message.endswith("; using the one before it")
+
     def test_there_is_none_without_a_folder(self, store):
         assert store.newest_whole() is None
         assert store.steps() == []

@@ -38,10 +38,26 @@ def test_durations_read_as_clocks(seconds, text):
         ("rate", 45.23, "45.2"),
         ("rate", 4523.0, "4.5k"),
         (".3f", math.nan, "nan"),
+        (".2f", -0.001, "0.00"),
+        (".3f", -math.inf, "-inf"),
     ],
 )
 def test_each_form_writes_its_numbers(form, value, text):
     assert Headline("a/b", "label", form).write(value) == text
+
+
+@pytest.mark.parametrize(
+    ("form", "change", "text"),
+    [
+        (".3f", 0.0312, "+0.031"),
+        (".3f", -0.5, "-0.500"),
+        (".3f", 0.0001, ""),
+        ("percent", -0.02, "-2.0%"),
+        ("count", 0.2, ""),
+    ],
+)
+def test_a_change_has_a_sign_and_one_too_small_to_be_seen_is_left_out(form, change, text):
+    assert Headline("a/b", "label", form).write_change(change) == text
 
 
 def test_only_what_the_step_has_is_shown_in_the_order_of_the_table():

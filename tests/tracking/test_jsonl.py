@@ -96,6 +96,22 @@ class TestResuming:
         keep_until(path, 2)
         assert path.read_text().splitlines() == lines[:2]
 
+    def test_a_checkpoint_that_is_told_of_again_has_one_line(self, tmp_path, make_run):
+        for first_step in (0, 2):
+            run = make_run(first_step=first_step)
+            hook = started(run)
+            hook.checkpoint_saved(run, 2, tmp_path / "step_000002")
+            hook.checkpoint_saved(run, 3, tmp_path / "step_000003")
+            hook.run_finished(run, "finished")
+        assert [(line["event"], line["step"]) for line in read(run.folder)] == [("checkpoint", 2), ("checkpoint", 3)]
+
+    def test_a_checkpoint_that_nobody_was_told_of_gets_its_line(self, written, make_run):
+        run = make_run(first_step=2)
+        hook = started(run)
+        hook.checkpoint_saved(run, 2, written.folder / "step_000002")
+        hook.run_finished(run, "finished")
+        assert [(line["event"], line["step"]) for line in read(run.folder)][-1] == ("checkpoint", 2)
+
     def test_no_file_is_no_fault(self, tmp_path):
         keep_until(tmp_path / FILE_NAME, 3)
         assert list(tmp_path.iterdir()) == []

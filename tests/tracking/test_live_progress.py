@@ -73,8 +73,46 @@ def test_the_panel_has_the_bar_and_every_headline_within_the_width(terminal, run
 def test_numbers_are_aligned_in_columns(terminal, run):
     terminal.view.step(run, 10, all_headlines("ppo"))
     rows = [line for line in terminal.panel()[1:] if line.strip()]
-    ends = [[found.end() for found in re.finditer(r"\S+(?=  |$)", row) if re.match(r"[\d.]", found[0])] for row in rows]
+    ends = [[found.end() for found in re.finditer(r"(?<= )[\d.]+%?(?= |$)", row)] for row in rows]
+    assert len(ends[0]) == 2
     assert all(row == ends[0][: len(row)] for row in ends)
+
+
+def test_a_metric_shows_what_changed_and_how_it_went(terminal, run):
+    for step, value in ((1, 0.25), (2, 0.75), (3, 0.5)):
+        terminal.view.step(run, step, {"reward/mean": value})
+    (line,) = [line for line in terminal.panel() if "reward" in line]
+    assert line.split() == ["reward", "0.500", "-0.250", "\u2581\u2588\u2585"]
+
+
+@pytest.mark.parametrize(("width", "height"), [(30, 24), (44, 10), (80, 24), (140, 40)])
+def test_the_panel_fits_every_window(width, height, make_run):
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, height=height, highlight=False)
+    view = LiveProgress(console)
+    run = make_run(total_steps=40)
+    view.start(run)
+    for step in (1, 2):
+        view.step(run, step, {name: value * step for name, value in all_headlines("ppo").items()})
+    paper = Console(file=io.StringIO(), width=width, height=height, highlight=False)
+    with paper.capture() as capture:
+        paper.print(view._render())
+    view.finish(run, "interrupted")
+    lines = capture.get().splitlines()
+    assert all(len(line) <= width for line in lines)
+    assert len(lines) < height
+    assert any("reward" in line for line in lines)
+
+
+def test_no_colour_is_used_where_none_is_wanted(make_run, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = io.StringIO()
+    view = LiveProgress(Console(file=stream, force_terminal=True, width=80, height=24, highlight=False))
+    run = make_run(total_steps=4)
+    view.start(run)
+    view.step(run, 1, {"reward/mean": 0.5})
+    view.warning("odd")
+    view.finish(run, "finished")
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9][;m]", stream.getvalue())
 
 
 def test_validations_checkpoints_and_warnings_stay_as_lines_above(terminal, run):

@@ -17,6 +17,8 @@ UNITS = {
     "tokens/s",
     "answers",
     "replicas",
+    "workers",
+    "calls",
     "answers/s",
     "prompts",
     "steps",

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from rlkit.tracking.rollouts_file import write_rollouts
+from rlkit.tracking.rollouts_file import GreedyAnswers, write_rollouts
 from rlkit.types import Conversation, Experience, Prompt, Ragged, Reward, Rollouts
 
 
@@ -83,6 +83,21 @@ def test_a_step_done_again_replaces_its_file_and_leaves_nothing_else(tmp_path, e
     write_rollouts(tmp_path, 1, experience, ["3", "five"], REWARDS)
     assert [path.name for path in tmp_path.iterdir()] == ["step_000001.parquet"]
     assert parquet.read_table(tmp_path / "step_000001.parquet")["response"].to_pylist() == ["3", "five"]
+
+
+def test_half_a_surrogate_pair_anywhere_is_written_as_a_question_mark(tmp_path, experience):
+    half = "\ud83d"
+    prompts = (
+        Prompt(7, messages=({"role": "user", "content": half},), reference=half, data_source=half),
+        Prompt(9, text=half),
+    )
+    odd = replace(experience, rollouts=replace(experience.rollouts, prompts=prompts))
+    rewards = [Reward(1.0, {half: 1.0}, error=half), Reward(0.0)]
+    greedy = GreedyAnswers(scores=[0.0, 0.0], tokens=[1, 1], errors=[half, None])
+    path = write_rollouts(tmp_path, 1, odd, [half, "4"], rewards, greedy)
+    row = parquet.read_table(path).to_pylist()[0]
+    for name in ("data_source", "question", "response", "error", "greedy_error"):
+        assert row[name] == "?", name
 
 
 def test_an_empty_answer_is_an_empty_list(tmp_path, experience):

@@ -112,3 +112,61 @@ class TestLog:
         lines = run.log.read_text().splitlines()
         assert [line.rpartition(" ")[2] for line in lines] == ["first", "second"]
         assert not [handler for handler in LOGGER.handlers if isinstance(handler, logging.FileHandler)]
+
+
+class TestForgetAfter:
+    @pytest.fixture
+    def used(self, tmp_path: Path) -> RunFolder:
+        folder = RunFolder(tmp_path)
+        for name in ("rollouts/step_{:06d}.parquet", "validation/step_{:06d}.jsonl"):
+            for step in (0, 1, 2, 3):
+                file = tmp_path / name.format(step)
+                file.parent.mkdir(exist_ok=True)
+                file.touch()
+        (folder.rollouts / ".step_000004.parquet").touch()
+        (folder.rollouts / "mine.txt").touch()
+        return folder
+
+    def names(self, folder: Path) -> list[str]:
+        return sorted(path.name for path in folder.iterdir())
+
+    def test_later_steps_go(self, used):
+        used.forget_after(2)
+        kept = [f"step_00000{step}.parquet" for step in (0, 1, 2)]
+        assert self.names(used.rollouts) == ["mine.txt", *kept]
+        assert self.names(used.validation) == [f"step_00000{step}.jsonl" for step in (0, 1, 2)]
+
+    def test_a_run_that_starts_anew_forgets_the_starting_model_too(self, used):
+        used.forget_after(0)
+        assert self.names(used.rollouts) == ["mine.txt"]
+        assert self.names(used.validation) == []
+
+    def test_a_new_run_has_nothing_to_forget(self, tmp_path):
+        RunFolder(tmp_path / "new").forget_after(0)
+
+
+class TestAFullDisk:
+    """/dev/full takes no byte."""
+
+    pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+
+    def test_what_the_log_loses_does_not_disturb_the_run(self, tmp_path, capfd):
+        folder = RunFolder(tmp_path)
+        folder.log.symlink_to("/dev/full")
+        log = folder.open_log()
+        LOGGER.info("lost")
+        close_log(log)
+        assert capfd.readouterr().err == ""
+
+    def test_a_file_that_cannot_be_replaced_stays_and_nothing_is_left_beside_it(self, tmp_path, monkeypatch):
+        file = tmp_path / "run.json"
+        file.write_text("before")
+
+        def refuse(descriptor: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("os.fsync", refuse)
+        with pytest.raises(OSError, match="No space left"):
+            write_atomically(file, "after")
+        assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+        assert file.read_text() == "before"

@@ -15,6 +15,8 @@ def test_a_resumed_run_says_from_where(make_run):
 
 def test_generation_counts_batches(make_run):
     assert start_line(make_run(kind="generate", name="out.jsonl")) == "generate 'out.jsonl': 10 batches"
+    resumed = make_run(kind="generate", name="out.jsonl", total_steps=1, first_step=1)
+    assert start_line(resumed) == "generate 'out.jsonl': 1 batch, going on after batch 1"
 
 
 def test_a_finished_run_says_where_its_model_and_report_are(make_run):

@@ -21,6 +21,7 @@ from rlkit.plugin.hooks import HookRelay
 from rlkit.plugin.hookspecs import RunInfo, hookimpl
 from rlkit.plugin.loader import load_spec
 from rlkit.testing.fakes import FakeActor, FakeCritic, FakeEngine, FakeScorer, FakeTokenizer, fake_prompts
+from rlkit.tracking.checkpoint_writer import CheckpointWriter
 from rlkit.tracking.checkpoints import CheckpointStore
 from rlkit.trainers.experience import AdvantageSettings
 from rlkit.trainers.ppo import PPOParts, PPOSettings, PPOTrainer
@@ -131,7 +132,8 @@ def build_loop(tmp_path: Path) -> Callable[..., Loop]:
         relay.add("recorder", recorder)
         store = CheckpointStore(tmp_path / "checkpoints", keep=10)
         run = RunInfo("ppo", "test", tmp_path, {}, settings.steps, 0)
-        events = RunEvents(run, relay, store, lambda folder: actor.save(folder))
+        writer = CheckpointWriter(store, lambda folder: actor.save(folder), in_background=False)
+        events = RunEvents(run, relay, writer)
         trainer = PPOTrainer(settings, PPOParts(**made), PPOState(kl_coefficient=kl_coefficient), events)
         return Loop(trainer, actor, critic, engine, recorder, store, StopSignal())
 

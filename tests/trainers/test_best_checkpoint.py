@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rlkit.testing.fakes import FakeEngine
+from rlkit.tracking.checkpoint_writer import CheckpointWriter
 from rlkit.tracking.checkpoints import CheckpointStore
 
 
@@ -46,7 +47,7 @@ def build(build_loop: Build, tmp_path: Path) -> Build:
             loop.actor.save(target)
             (target / "trainer.json").write_text(json.dumps([trainer.state.as_json(), order.state()]))
 
-        trainer.events.checkpoints, trainer.events.fill_checkpoint = loop.store, fill
+        trainer.events.checkpoints = CheckpointWriter(loop.store, fill, in_background=False)
         newest = loop.store.newest_whole()
         if newest is not None:
             state, position = json.loads((newest[1] / "trainer.json").read_text())
@@ -112,8 +113,8 @@ def outcome(loop: Any) -> Any:
 
 def kill(loop: Any, when: str, at: int) -> None:
     """Make the run die at the step `at`: after its validation, in the middle of its checkpoint, or after that."""
-    events, write = loop.trainer.events, loop.trainer.events.checkpoints.write
-    validated, fill = events.validation_finished, events.fill_checkpoint
+    events, writer = loop.trainer.events, loop.trainer.events.checkpoints
+    validated, saved, fill = events.validation_finished, events.save_checkpoint, writer.stage
 
     def die_after_validation(step: int, metrics: Any) -> None:
         validated(step, metrics)
@@ -125,17 +126,16 @@ def kill(loop: Any, when: str, at: int) -> None:
         if loop.trainer.state.step == at:
             raise Killed
 
+    def die_after_saving(step: int, **options: Any) -> None:
+        saved(step, **options)
+        if step == at:
+            raise Killed
+
     if when == "after the validation":
         events.validation_finished = die_after_validation
     elif when == "while the checkpoint is written":
-        events.fill_checkpoint = die_while_filling
+        writer.stage = die_while_filling
     else:
-
-        def die_after_saving(step: int, **options: Any) -> None:
-            write(step, events.fill_checkpoint, **options)
-            if step == at:
-                raise Killed
-
         events.save_checkpoint = die_after_saving
 
 

@@ -12,7 +12,7 @@ from rlkit.errors import TrainingError
 from rlkit.pipelines.objectives import build_policy_objective
 from rlkit.plugin import PluginKind
 from rlkit.plugin.discovery import plugin_names
-from rlkit.testing.fakes import FakeActor
+from rlkit.testing.fakes import FakeActor, FakeCritic, FakeScorer
 from rlkit.trainers.clock import StageClock
 from rlkit.trainers.correction import RolloutCorrection
 from rlkit.trainers.ppo_state import PPOState
@@ -91,8 +91,11 @@ def test_every_epoch_sees_every_sample_once_in_mini_batches(build_loop):
 
 def test_epochs_are_shuffled_each_in_its_own_way_and_repeatably(build_loop):
     loop = build_loop(steps=1, epochs=2, mini_batch_samples=16)
-    judged, _ = loop.trainer.collect(StageClock())
-    experience, _ = loop.trainer.prepare(judged, None, StageClock())
+    answered, _ = loop.trainer.collect(StageClock())
+    judged = answered.judged()
+    experience, _ = loop.trainer.prepare(
+        judged, None, loop.trainer.ask_models(judged.rollouts, StageClock()), StageClock()
+    )
 
     def rows(batches):
         return [
@@ -138,6 +141,17 @@ def test_gradients_that_stay_broken_end_the_run(build_loop):
         loop.fit()
 
 
+def test_a_critic_whose_gradients_stay_broken_ends_the_run_too(build_loop):
+    class Broken(FakeCritic):
+        def step(self):
+            super().step()
+            return math.nan
+
+    loop = build_loop(steps=100, mini_batch_samples=8, parts={"critic": Broken()})
+    with pytest.raises(TrainingError, match=r"non-finite critic gradients \(step 5\); lower critic\.lr"):
+        loop.fit()
+
+
 def test_the_metrics_of_a_step_are_finite_and_named_by_area(build_loop):
     metrics = build_loop(steps=1).fit().recorder.metrics[1]
     assert all(math.isfinite(value) for value in metrics.values())
@@ -165,7 +179,8 @@ def test_remax_answers_each_prompt_greedily_too_and_compares_with_that(build_loo
 def test_dynamic_sampling_replaces_prompts_that_teach_nothing(build_loop):
     loop = build_loop(estimator="grpo", steps=1, sampling_rounds=20)
     loop.engine.log_odds = 2.0  # right seven times in eight: many groups are all right
-    judged, metrics = loop.trainer.collect(StageClock())
+    answered, metrics = loop.trainer.collect(StageClock())
+    judged = answered.judged()
     groups = judged.groups()
     assert [len(rows) for rows in groups] == [4] * 8
     assert all(judged.is_informative(rows) for rows in groups)
@@ -217,3 +232,49 @@ def test_bypass_trains_without_the_actors_forward_pass(build_loop):
     actor = Deaf()
     build_loop(estimator="grpo", steps=12, parts={"actor": actor, "correction": RolloutCorrection(bypass=True)}).fit()
     assert actor.parameter.item() > 1.0
+
+
+class Slow:
+    """A scorer that notes when it is asked, and when it is waited for."""
+
+    def __init__(self, seen: list[str]) -> None:
+        self.seen = seen
+
+    def begin(self, samples):
+        self.seen.append("begin")
+        verdicts = FakeScorer().begin(samples)
+
+        class Waited:
+            def result(judging):
+                self.seen.append("wait")
+                return verdicts.result()
+
+            def report(judging):
+                return verdicts.report()
+
+        return Waited()
+
+
+class NotingActor(FakeActor):
+    def __init__(self, seen: list[str]) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def compute_log_probs(self, rollouts, **options):
+        self.seen.append("log-probs")
+        return super().compute_log_probs(rollouts, **options)
+
+
+def test_the_models_are_asked_while_the_answers_are_judged(build_loop):
+    seen: list[str] = []
+    build_loop(parts={"scorer": Slow(seen), "actor": NotingActor(seen)}, steps=1).fit()
+    assert seen == ["begin", "log-probs", "wait"]
+
+
+def test_dynamic_sampling_waits_for_the_verdicts_of_each_round(build_loop):
+    seen: list[str] = []
+    loop = build_loop(parts={"scorer": Slow(seen)}, estimator="grpo", steps=1, sampling_rounds=2)
+    loop.fit()
+    assert seen[:2] == ["begin", "wait"]
+    assert seen.count("begin") <= 2
+    assert "reward/judging_s" in loop.recorder.metrics[1]

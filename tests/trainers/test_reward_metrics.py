@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rlkit.config.reward_sections import RewardSection
+from rlkit.rewards.scorer import build_scorer
 from rlkit.testing.fakes import FakeEngine, fake_prompts
 from rlkit.trainers.clock import StageWork
 from rlkit.trainers.judged import Judged
 from rlkit.trainers.reward_metrics import group_metrics, response_metrics, reward_metrics
-from rlkit.types import Ragged, Reward, SamplingParams
+from rlkit.types import Prompt, Ragged, Reward, Sample, SamplingParams
 
 
 def judged(scores: list[float], *, samples: int) -> Judged:
@@ -58,12 +60,29 @@ def test_lengths_and_endings_by_hand():
 
 
 def test_scores_parts_and_errors_by_hand():
-    rewards = [Reward(1.0, {"a": 1.0}), Reward(0.0, {}, error="timeout")]
+    rewards = [Reward(1.0, {"a": 1.0}), Reward(0.0, {}), Reward(0.0, {"a": 9.0}, error="timeout")]
     assert reward_metrics(rewards) == {
         "reward/mean": 0.5,
         "reward/std": 0.5,
         "reward/min": 0.0,
         "reward/max": 1.0,
         "reward/errors": 1.0,
-        "reward/part/a": 0.5,
+        "reward/part/a": 1.0,
     }
+
+
+def test_a_function_that_abstains_from_answers_of_another_kind_is_not_diluted_by_them(tmp_path):
+    """TRL's None: its own log is a mean over the answers that the function judged."""
+    (tmp_path / "rewards.py").write_text(
+        "def maths(completions, **columns):\n"
+        "    return [1.0 if text.isdigit() else None for text in completions]\n"
+        "def prose(completions, **columns):\n"
+        "    return [None if text.isdigit() else 0.5 for text in completions]\n"
+    )
+    names = [f"{tmp_path / 'rewards.py'}:{function}" for function in ("maths", "prose")]
+    answers = [Sample(Prompt(row, text="q"), text) for row, text in enumerate(("12", "word", "word", "word"))]
+    with build_scorer(RewardSection(functions=names, weights=(1.0, 1.0))) as scorer:
+        metrics = reward_metrics(scorer.score(answers))
+    parts = {name.rpartition("/")[2]: value for name, value in metrics.items() if "/part/" in name}
+    assert parts == {"maths": 1.0, "prose": 0.5}
+    assert metrics["reward/mean"] == 0.625

@@ -76,16 +76,22 @@ def test_the_metrics_are_those_of_an_own_critic(shared, build_loop):
 
 def test_one_forward_pass_gives_log_probs_and_values(shared):
     loop, model = shared()
-    judged, _ = loop.trainer.collect(StageClock())
-    experience, _ = loop.trainer.prepare(judged, None, StageClock())
+    answered, _ = loop.trainer.collect(StageClock())
+    judged = answered.judged()
+    experience, _ = loop.trainer.prepare(
+        judged, None, loop.trainer.ask_models(judged.rollouts, StageClock()), StageClock()
+    )
     assert model.forwards == 1
     assert experience.old_values is not None
 
 
 def test_bypass_asks_for_values_only(shared):
     loop, model = shared(parts={"correction": RolloutCorrection(bypass=True)})
-    judged, _ = loop.trainer.collect(StageClock())
-    experience, _ = loop.trainer.prepare(judged, None, StageClock())
+    answered, _ = loop.trainer.collect(StageClock())
+    judged = answered.judged()
+    experience, _ = loop.trainer.prepare(
+        judged, None, loop.trainer.ask_models(judged.rollouts, StageClock()), StageClock()
+    )
     assert model.forwards == 1
     assert experience.old_values is not None
     assert experience.old_log_probs.values.equal(judged.rollouts.rollout_log_probs.values)
@@ -101,8 +107,11 @@ def test_the_engine_gets_the_policy_without_the_head(shared):
 def test_a_restored_actor_critic_goes_on_alike(shared, tmp_path):
     loop, model = shared(steps=3)
     loop.fit()
-    judged, _ = loop.trainer.collect(StageClock())
-    experience, _ = loop.trainer.prepare(judged, None, StageClock())
+    answered, _ = loop.trainer.collect(StageClock())
+    judged = answered.judged()
+    experience, _ = loop.trainer.prepare(
+        judged, None, loop.trainer.ask_models(judged.rollouts, StageClock()), StageClock()
+    )
     folder = tmp_path / "saved"
     folder.mkdir()
     loop.trainer.parts.actor.save(folder)

@@ -19,6 +19,12 @@ def test_the_first_signal_asks_the_loop_to_stop(number, capsys):
     assert "its state will be saved" in capsys.readouterr().err
 
 
+def test_what_is_finished_first_is_said(capsys):
+    with graceful_stop("when the dishes are done"):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert capsys.readouterr().err == "\nstopping when the dishes are done (again to stop at once)\n"
+
+
 def test_the_second_signal_stops_at_once():
     with pytest.raises(KeyboardInterrupt), graceful_stop():
         os.kill(os.getpid(), signal.SIGINT)
@@ -30,3 +36,14 @@ def test_handlers_are_put_back():
     with graceful_stop():
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_torchrun_s_echo_of_a_signal_is_not_a_second_one(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with graceful_stop() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.requested
+        monkeypatch.setattr("rlkit.trainers.stop_signal.ECHO_S", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)

@@ -11,6 +11,7 @@ import pytest
 from rlkit.evaluation.evaluate import evaluate_files
 from rlkit.evaluation.statistics import IntervalSettings
 from rlkit.testing.fakes import FakeEngine, FakeScorer, FakeTokenizer, fake_prompts
+from rlkit.tracking.validation_scores import read_scores
 from rlkit.trainers.validation import Validator, validation_metrics
 from rlkit.types import PromptBatch, Reward, Sample, SamplingParams
 
@@ -131,5 +132,17 @@ def test_the_file_of_a_repeated_validation_is_replaced(tmp_path: Path):
     validator = Validator(fake_prompts(3), SamplingParams(max_tokens=2), FakeTokenizer(), FakeScorer(), tmp_path)
     for _ in range(2):
         validator.run(FakeEngine(), step=2)
-    assert [path.name for path in tmp_path.iterdir()] == ["step_000002.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_000002.json", "step_000002.jsonl"]
+
+
+def test_the_scores_of_single_prompts_are_kept_beside_the_answers(tmp_path: Path):
+    validator = Validator(
+        fake_prompts(3), SamplingParams(max_tokens=2, samples=2), FakeTokenizer(), FakeScorer(), tmp_path
+    )
+    metrics = validator.run(FakeEngine(), step=2)
+    scores = read_scores(tmp_path, 2)
+    assert scores is not None
+    assert scores.row_ids == (0, 1, 2)
+    assert [len(row) for row in scores.scores] == [2, 2, 2]
+    assert sum(map(sum, scores.scores)) / 6 == metrics["validation/score"]
     assert len((tmp_path / "step_000002.jsonl").read_text().splitlines()) == 3

@@ -6,60 +6,52 @@ import torch
 from torch import Tensor
 
 from rlkit.algos.aggregation import Denominators
-from rlkit.algos.objective import PolicyObjective
+from rlkit.algos.metric_totals import in_area
+from rlkit.algos.objective import ObjectiveShare, PolicyObjective
+from rlkit.algos.packed_objective import policy_share
 from rlkit.protocols.actor import LogProbs, ModelRole
-from rlkit.types import Experience, Rollouts
+from rlkit.types import Experience, Ragged, Rollouts
 from rlkit_fsdp.forward import forward_rows
 from rlkit_fsdp.lora import Adapter
-from rlkit_fsdp.micro_batches import split_by_tokens
 from rlkit_fsdp.modules import PackedCausalLM
-from rlkit_fsdp.packed_rows import PackedRows, pack_rollouts, row_lengths
-from rlkit_fsdp.roles import TrainedModel, build_module
-from rlkit_fsdp.totals import MetricTotals
+from rlkit_fsdp.options import FSDPOptions
+from rlkit_fsdp.packed_rows import PackedRows
+from rlkit_fsdp.roles import HeldModel, TrainedModel
 
 
 def _compute_log_probs(
-    role: ModelRole, root: PackedCausalLM, rollouts: Rollouts, temperature: float, *, probability_squares: bool = False
+    model: HeldModel[PackedCausalLM], rollouts: Rollouts, temperature: float, *, probability_squares: bool = False
 ) -> LogProbs:
     def forward(rows: PackedRows) -> tuple[Tensor, ...]:
-        statistics = root(rows, temperature, probability_squares=probability_squares)
+        statistics = model.root.statistics(rows, temperature, probability_squares=probability_squares)
         return tuple(tensor for tensor in statistics if tensor is not None)
 
-    return LogProbs(*forward_rows(rollouts, forward, budget=role.micro_batch_tokens, device=role.device))
+    budget = model.token_budget
+    return LogProbs(*forward_rows(rollouts, forward, budget=budget, sharding=model.sharding, root=model.root))
 
 
-class FSDPReference:
+class FSDPReference(HeldModel[PackedCausalLM]):
     """A frozen policy."""
 
-    def __init__(self, role: ModelRole) -> None:
-        self.role = role
-        self.module = build_module(role, "causal_lm")
-        self.root = PackedCausalLM(self.module, getattr(torch, role.dtype))
+    def __init__(
+        self, role: ModelRole, options: FSDPOptions | None = None, *, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__(role, PackedCausalLM, options, dtype=dtype)
 
     def compute_log_probs(self, rollouts: Rollouts, *, temperature: float) -> LogProbs:
-        return _compute_log_probs(self.role, self.root, rollouts, temperature)
-
-    def onload(self) -> None:
-        self.module.to(self.role.device)
-
-    def offload(self) -> None:
-        if self.role.device != "cpu":
-            self.module.to("cpu")
-            torch.cuda.empty_cache()
+        return _compute_log_probs(self, rollouts, temperature)
 
 
-class FSDPActor(TrainedModel):
+class FSDPActor(TrainedModel[PackedCausalLM]):
     """The policy in training."""
 
-    def __init__(self, role: ModelRole) -> None:
-        module = build_module(role, "causal_lm")
-        super().__init__(role, module, PackedCausalLM(module, getattr(torch, role.dtype)))
+    def __init__(self, role: ModelRole, options: FSDPOptions | None = None) -> None:
+        super().__init__(role, PackedCausalLM, options)
 
     def compute_log_probs(
         self, rollouts: Rollouts, *, temperature: float, probability_squares: bool = False
     ) -> LogProbs:
-        assert isinstance(self.root, PackedCausalLM)
-        return _compute_log_probs(self.role, self.root, rollouts, temperature, probability_squares=probability_squares)
+        return _compute_log_probs(self, rollouts, temperature, probability_squares=probability_squares)
 
     def base_policy(self) -> BasePolicy | None:
         return None if self.adapter is None else BasePolicy(self, self.adapter)
@@ -68,28 +60,20 @@ class FSDPActor(TrainedModel):
         self, experience: Experience, objective: PolicyObjective, *, temperature: float
     ) -> dict[str, float]:
         """One optimizer step; see `rlkit.protocols.actor.PolicyActor`."""
-        rollouts = experience.rollouts
-        experience = objective.prepare(
-            experience, lambda: self.compute_log_probs(rollouts, temperature=temperature).log_probs
-        )
-        denominators = Denominators.of(experience.loss_mask.padded(False))
-        totals = MetricTotals()
-        for rows in split_by_tokens(row_lengths(rollouts), self.role.micro_batch_tokens):
-            part = experience.select(rows)
-            log_probs, entropy, _ = self.root(pack_rollouts(part.rollouts, self.role.device), temperature)
-            if not objective.needs_entropy_gradient:
-                entropy = entropy.detach()
-            responses = part.rollouts.response_ids
-            share = objective(
-                responses.with_values(log_probs).padded(0.0),
-                responses.with_values(entropy).padded(0.0),
-                part,
-                denominators,
-            )
-            share.loss.backward()  # type: ignore[no-untyped-call]
-            totals.add(share.metrics)
-        step = self.optimizer.step()
-        return {**totals.read(), **{f"actor/{name}": value for name, value in step.items()}}
+        experience = objective.prepare(experience, lambda: self.present_log_probs(experience.rollouts, temperature))
+
+        def share_of(part: Experience, rows: PackedRows, denominators: Denominators) -> ObjectiveShare:
+            log_probs, entropy, _ = self.root.statistics(rows, temperature)
+            return policy_share(objective, part, denominators, log_probs, entropy)
+
+        metrics, empty = self.learn(experience, share_of)
+        return {**metrics, **in_area("actor", self.optimizer.step(empty=empty))}
+
+    def present_log_probs(self, rollouts: Rollouts, temperature: float) -> Ragged:
+        """What a loss that chooses tokens looks at; on several ranks it comes too late here, on one rank's rows."""
+        if self.sharding.ranks.size > 1:
+            raise ValueError("this policy loss chooses tokens of the whole mini-batch: prepare it before it is spread")
+        return self.compute_log_probs(rollouts, temperature=temperature).log_probs
 
 
 class BasePolicy:

@@ -16,19 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
-from rlkit.errors import CheckpointError, ModelError
-from rlkit.models.suggestion import did_you_mean
+from rlkit.errors import ModelError
+from rlkit.models.adapted_layers import ALL_LINEAR, choose_layers
 from rlkit.models.value_model import ValueModel
 from rlkit.protocols.actor import LoraSettings
 from rlkit.protocols.family import ModelFamily
+from rlkit.types.adapter import AdapterWeights
+from rlkit_fsdp.sharding import Sharding
 
-ADAPTER_FILE = "adapter.safetensors"
-"""In a checkpoint: every trained parameter under its name in the module."""
-
-ALL_LINEAR = "all_linear"
 _NAME = "default"  # peft's name of an only adapter
 
 
@@ -47,7 +46,7 @@ class Adapter:
         module.requires_grad_(False)
         self.config = _inject(host, layers, settings, seed)
         self._layers = {name: host.get_submodule(name) for name in layers}
-        for parameter in self._trained().values():
+        for parameter in self.trained().values():
             parameter.data = parameter.data.float()  # peft made them in the type of the layers
         if isinstance(module, ValueModel):
             module.score.float().requires_grad_(True)
@@ -63,14 +62,19 @@ class Adapter:
             for layer in self._layers.values():
                 layer.enable_adapters(True)
 
-    def merged_weights(self, family: ModelFamily) -> Iterator[tuple[str, Tensor]]:
+    def without_layers(self) -> nn.Module:
+        """The module's structure with the frozen layers where they were: other objects, the same parameters."""
+        return _without_adapters(self.module)
+
+    def merged_weights(self, family: ModelFamily, sharding: Sharding) -> Iterator[tuple[str, Tensor]]:
         """Hugging Face names and full tensors, one at a time. Adapted ones are copies in float32: rounded to bfloat16
         a small step would vanish. The module is not touched."""
         # By place in memory, since a family may give a tensor another name than the module does.
         waiting = {_place(layer.base_layer.weight): name for name, layer in self._layers.items()}
-        for name, tensor in family.export_weights(_without_adapters(self.module)):
+        for name, tensor in family.export_weights(self.without_layers()):
             layer_name = waiting.pop(_place(tensor), None)
-            yield name, tensor if layer_name is None else self._merge(layer_name, tensor)
+            whole = sharding.gathered(tensor)
+            yield name, whole if layer_name is None else self._merge(layer_name, whole, sharding)
         if waiting:
             raise ModelError(
                 f"the adapter of '{next(iter(waiting.values()))}' cannot be merged: the layer is stored in another "
@@ -78,77 +82,47 @@ class Adapter:
             )
 
     @torch.no_grad()
-    def _merge(self, layer_name: str, weight: Tensor) -> Tensor:
-        merged: Tensor = weight.float() + self._layers[layer_name].get_delta_weight(_NAME)
+    def _merge(self, layer_name: str, weight: Tensor, sharding: Sharding) -> Tensor:
+        layer = self._layers[layer_name]
+        down, up = (sharding.gathered(side[_NAME].weight) for side in (layer.lora_A, layer.lora_B))
+        product = up @ down
+        merged: Tensor = weight.float() + (product.T if layer.fan_in_fan_out else product) * layer.scaling[_NAME]
         return merged
 
-    def save(self, folder: Path) -> None:
-        """Every trained parameter, and nothing that is frozen."""
-        tensors = {name: parameter.detach().contiguous().cpu() for name, parameter in self._trained().items()}
-        save_file(tensors, folder / ADAPTER_FILE)
-
     @torch.no_grad()
-    def load(self, folder: Path) -> None:
-        """Undo `save`. Raises `CheckpointError` when what was saved does not fit the adapter."""
-        if not (folder / ADAPTER_FILE).is_file():
-            raise CheckpointError(
-                f"'{folder}' was saved without an adapter; resume with lora.rank = 0, or start a new run"
-            )
-        tensors, trained = load_file(folder / ADAPTER_FILE), self._trained()
-        differing = sorted(tensors.keys() ^ trained.keys()) or [
-            name for name, parameter in trained.items() if parameter.shape != tensors[name].shape
-        ]
-        if differing:
-            raise CheckpointError(
-                f"the adapter in '{folder}' has another rank or other targets ({differing[0]} differs); resume with the "
-                "lora settings of the run, or start a new one"
-            )
-        for name, parameter in trained.items():
-            parameter.copy_(tensors[name])
+    def weights(self, sharding: Sharding) -> AdapterWeights:
+        """The matrices of each layer, whole; on one rank not copied. Collective."""
+        return AdapterWeights(
+            self.config.lora_alpha / self.config.r,
+            {
+                name: (
+                    sharding.gathered(layer.lora_A[_NAME].weight.detach()),
+                    sharding.gathered(layer.lora_B[_NAME].weight.detach()),
+                )
+                for name, layer in self._layers.items()
+            },
+        )
 
-    def save_for_peft(self, folder: Path) -> None:
-        """`adapter_model.safetensors` and `adapter_config.json`, as `peft.PeftModel.from_pretrained` opens them."""
-        tensors = {
-            f"base_model.model.{name}.{side}.weight": getattr(layer, side)[_NAME].weight.detach().contiguous().cpu()
-            for name, layer in self._layers.items()
-            for side in ("lora_A", "lora_B")
-        }
+    def trained(self) -> dict[str, Tensor]:
+        """Every trained parameter under its name in the module, and nothing that is frozen."""
+        return {name: parameter for name, parameter in self.module.named_parameters() if parameter.requires_grad}
+
+    def save_for_peft(self, folder: Path, sharding: Sharding) -> None:
+        """`adapter_model.safetensors` and `adapter_config.json`, as `peft.PeftModel.from_pretrained` opens them.
+
+        Collective; only the first rank writes.
+        """
+        tensors: dict[str, Tensor] = {}
+        for name, sides in self.weights(sharding).layers.items():
+            for side, matrix in zip(("lora_A", "lora_B"), sides, strict=True):
+                tensors[f"base_model.model.{name}.{side}.weight"] = matrix.contiguous().cpu()
+        if sharding.ranks.rank > 0:
+            return
         save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
         config = copy.copy(self.config)
         config.inference_mode = True
         config.target_modules = sorted(config.target_modules)  # peft makes it a set, which has another order each time
         config.save_pretrained(folder)
-
-    def _trained(self) -> dict[str, nn.Parameter]:
-        return {name: parameter for name, parameter in self.module.named_parameters() if parameter.requires_grad}
-
-
-def choose_layers(model: Any, targets: tuple[str, ...]) -> dict[str, nn.Module]:
-    """Linear layers by name: all but the output head, or those whose name ends with one of `targets`.
-
-    Raises `ModelError` for a target without a layer.
-    """
-    from transformers.pytorch_utils import Conv1D
-
-    head = model.get_output_embeddings()
-    linear = {
-        name: layer
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear | Conv1D) and layer is not head
-    }
-    if targets == (ALL_LINEAR,):
-        return linear
-    chosen: dict[str, nn.Module] = {}
-    for target in targets:
-        found = {name: layer for name, layer in linear.items() if f".{name}".endswith(f".{target}")}
-        if not found:
-            known = sorted({name.rpartition(".")[2] for name in linear})
-            raise ModelError(
-                f"lora.targets: {type(model).__name__} has no linear layer '{target}' besides its head; its layers: "
-                f"{', '.join(known)}{did_you_mean(target, [*known, *linear])}"
-            )
-        chosen |= found
-    return chosen
 
 
 def _check_rank(rank: int, layers: dict[str, nn.Module]) -> None:
@@ -168,7 +142,7 @@ def _inject(host: Any, layers: dict[str, nn.Module], settings: LoraSettings, see
     all_linear = settings.targets == (ALL_LINEAR,)
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # fractions work too
         target_modules=sorted({name.rpartition(".")[2] for name in layers}) if all_linear else list(settings.targets),
         lora_dropout=0.0,
         bias="none",
@@ -176,7 +150,7 @@ def _inject(host: Any, layers: dict[str, nn.Module], settings: LoraSettings, see
         task_type="CAUSAL_LM",
         base_model_name_or_path=getattr(host.config, "name_or_path", "") or None,
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _with_places(layers):
         torch.manual_seed(seed)
         inject_adapter_in_model(config, host)
     adapted = {name for name, layer in host.named_modules() if hasattr(layer, "lora_A")}
@@ -186,15 +160,37 @@ def _inject(host: Any, layers: dict[str, nn.Module], settings: LoraSettings, see
     return config
 
 
+@contextmanager
+def _with_places(layers: dict[str, nn.Module]) -> Iterator[None]:
+    """peft puts an adapter where its layer is: next to a layer without storage it would lose its random start."""
+    held = {name: layer.weight for name, layer in layers.items() if layer.weight.device.type == "meta"}
+    for name, weight in held.items():
+        stand_in = torch.zeros((), dtype=weight.dtype).expand(weight.shape)  # one number, in the weight's shape
+        layers[name].weight = nn.Parameter(stand_in, requires_grad=False)
+    try:
+        yield
+    finally:
+        for name, weight in held.items():
+            layers[name].weight = weight
+
+
 def _without_adapters(module: nn.Module) -> nn.Module:
-    """The module's structure with the frozen layers where they were: other objects, the same parameters."""
-    twin = copy.copy(module)
+    twin = object.__new__(type(module))  # FSDP's classes cannot be copied
+    twin.__dict__.update(module.__dict__)
     twin._modules = {
-        name: None if child is None else _without_adapters(child.base_layer if hasattr(child, "lora_A") else child)
-        for name, child in module._modules.items()
+        name: None if child is None else _without_adapters(_frozen(child)) for name, child in module._modules.items()
     }
     return twin
 
 
-def _place(tensor: Tensor) -> tuple[int, torch.Size]:
-    return tensor.data_ptr(), tensor.shape
+def _frozen(layer: nn.Module) -> nn.Module:
+    """The layer under an adapter, or any other module itself."""
+    inner = getattr(layer, "base_layer", layer) if hasattr(layer, "lora_A") else layer
+    assert isinstance(inner, nn.Module)
+    return inner
+
+
+def _place(tensor: Tensor) -> tuple[int, int, torch.Size]:
+    """Of a rank's part, which may be empty: by its storage, which never is."""
+    part = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return part.untyped_storage().data_ptr(), int(part.storage_offset()), tensor.shape

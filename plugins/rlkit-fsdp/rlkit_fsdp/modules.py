@@ -1,54 +1,130 @@
-"""Root modules: what is computed inside one forward pass, so that parameters are only touched there."""
+"""Root modules: what is computed inside one forward pass, so that parameters are only touched there.
+
+FSDP gathers a root's own parameters around its `forward`, so whatever reads one is handed to `forward` as a function.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from rlkit.algos.cross_entropy import summed_cross_entropy
 from rlkit.algos.log_probs import TokenStatistics, chunked_log_probs
 from rlkit.models.packed import packed_forward, use_packed_attention
 from rlkit_fsdp.packed_rows import PackedRows
 from rlkit_fsdp.packing_check import check_packed, plain_hidden_states, plain_log_probs, probe_rows
 
+T = TypeVar("T")
 
-class PackedCausalLM(nn.Module):
-    """A causal language model that answers with log-probs and entropies, never with logits."""
+
+class RootModule(nn.Module):
+    """What the roots share; `check` has to be called once, when the weights are there."""
 
     def __init__(self, model: Any, compute_dtype: torch.dtype) -> None:
-        """Raises `ModelError` for an architecture that gives other log-probs when run padding-free."""
         super().__init__()
-        embeddings = model.get_input_embeddings().weight
-        rows = probe_rows(embeddings.shape[0], embeddings.device)
-        expected = plain_log_probs(model, rows)
         self.model = model
-        self.compute_dtype = embeddings.dtype
-        use_packed_attention(model)
-        check_packed(type(model).__name__, expected, lambda: self(rows, 1.0)[0], embeddings.dtype)
         self.compute_dtype = compute_dtype
 
-    def forward(self, rows: PackedRows, temperature: float, *, probability_squares: bool = False) -> TokenStatistics:
+    def forward(self, compute: Callable[[], T]) -> T:
+        """`compute()`, in the role's arithmetic: float32 parameters are cast for matrix products only."""
+        return compute()
+
+    def check(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Raises `ModelError` for an architecture that gives other numbers when run padding-free."""
+        raise NotImplementedError
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        mixed = self.compute_dtype != torch.float32
+        return torch.autocast(device.type, dtype=self.compute_dtype if mixed else torch.bfloat16, enabled=mixed)
+
+    def _check(
+        self,
+        backbone: Any,
+        plain: Callable[[PackedRows], Tensor],
+        packed: Callable[[PackedRows], Tensor],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        """Compares the two forward passes in arithmetic of type `dtype`, and switches to the packed one for good."""
+        compute_dtype, self.compute_dtype = self.compute_dtype, dtype
+        rows = probe_rows(backbone.get_input_embeddings().weight.shape[0], device)
+
+        def compute_plainly() -> Tensor:
+            with self._autocast(device):
+                return plain(rows)
+
+        expected: Tensor = self(compute_plainly)
+        use_packed_attention(self.model)
+        check_packed(type(backbone).__name__, expected, lambda: packed(rows), dtype)
+        self.compute_dtype = compute_dtype
+
+
+class PackedCausalLM(RootModule):
+    """A causal language model that answers with log-probs and entropies, never with logits."""
+
+    @torch.no_grad()
+    def check(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Raises `ModelError` for an architecture that gives other log-probs when run padding-free."""
+        self._check(
+            self.model,
+            lambda rows: plain_log_probs(self.model, rows),
+            lambda rows: self.statistics(rows, 1.0).log_probs,
+            device,
+            dtype,
+        )
+
+    def statistics(self, rows: PackedRows, temperature: float, *, probability_squares: bool = False) -> TokenStatistics:
         """Of `rows.targets` under softmax(logits / temperature), [N] float32."""
-        return self.statistics(self.hidden_states(rows), rows, temperature, probability_squares=probability_squares)
+        return self.statistics_and_hidden_states(rows, temperature, probability_squares=probability_squares)[0]
 
     def hidden_states(self, rows: PackedRows) -> Tensor:
         """Last hidden states [N, hidden] at `rows.predict_at`."""
-        device_type = rows.token_ids.device.type
-        mixed = self.compute_dtype != torch.float32
-        with torch.autocast(device_type, dtype=self.compute_dtype if mixed else torch.bfloat16, enabled=mixed):
-            hidden = packed_forward(self.model.get_decoder(), rows.token_ids, rows.layout)
-        return hidden[rows.predict_at]
+        hidden: Tensor = self(lambda: self._hidden_states(rows))
+        return hidden
 
-    def statistics(
+    def statistics_and_hidden_states(
+        self, rows: PackedRows, temperature: float, *, probability_squares: bool = False
+    ) -> tuple[TokenStatistics, Tensor]:
+        """Both, from one forward pass."""
+
+        def compute() -> tuple[TokenStatistics, Tensor]:
+            hidden = self._hidden_states(rows)
+            return self._statistics(hidden, rows, temperature, probability_squares=probability_squares), hidden
+
+        both: tuple[TokenStatistics, Tensor] = self(compute)
+        return both
+
+    def cross_entropy(self, rows: PackedRows) -> Tensor:
+        """Summed over `rows.targets`, in nats, a float64 scalar: what fine-tuning needs, for less than the statistics."""
+
+        def compute() -> Tensor:
+            hidden = self._hidden_states(rows)
+            weight, bias = self._head()
+            return summed_cross_entropy(hidden.to(self.compute_dtype), weight, rows.targets, bias=bias)
+
+        total: Tensor = self(compute)
+        return total
+
+    def _head(self) -> tuple[Tensor, Tensor | None]:
+        """Weight [V, hidden] and bias [V] of the output head, in the role's type."""
+        head = self.model.get_output_embeddings()
+        return head.weight.to(self.compute_dtype), None if head.bias is None else head.bias.to(self.compute_dtype)
+
+    def _hidden_states(self, rows: PackedRows) -> Tensor:
+        with self._autocast(rows.token_ids.device):
+            hidden = packed_forward(self.model.get_decoder(), rows.token_ids, rows.layout)
+        return hidden.index_select(0, rows.predict_at)
+
+    def _statistics(
         self, hidden: Tensor, rows: PackedRows, temperature: float, *, probability_squares: bool
     ) -> TokenStatistics:
-        """What `forward` gives, from its hidden states [N, hidden]."""
-        head = self.model.get_output_embeddings()
-        bias = None if head.bias is None else head.bias.to(self.compute_dtype)
+        weight, bias = self._head()
         return chunked_log_probs(
             hidden.to(self.compute_dtype),
-            head.weight.to(self.compute_dtype),
+            weight,
             rows.targets,
             temperature=temperature,
             bias=bias,
@@ -59,20 +135,20 @@ class PackedCausalLM(nn.Module):
 class PackedActorCritic(nn.Module):
     """A packed causal language model with a value head on its hidden states: Linear(hidden, 1) in float32, zero at first."""
 
-    def __init__(self, policy: PackedCausalLM) -> None:
+    def __init__(self, policy: PackedCausalLM, device: torch.device) -> None:
         super().__init__()
         self.policy = policy
-        embeddings = policy.model.get_input_embeddings().weight
         hidden_size = policy.model.config.get_text_config().hidden_size
-        self.score = nn.Linear(hidden_size, 1, bias=False, dtype=torch.float32, device=embeddings.device)
+        self.score = nn.Linear(hidden_size, 1, bias=False, dtype=torch.float32, device=device)
         nn.init.zeros_(self.score.weight)
 
-    def forward(
+    def statistics_and_values(
         self, rows: PackedRows, temperature: float, *, probability_squares: bool = False
     ) -> tuple[TokenStatistics, Tensor]:
         """The policy's statistics and the values, [N] float32 each, from one pass through the trunk."""
-        hidden = self.policy.hidden_states(rows)
-        statistics = self.policy.statistics(hidden, rows, temperature, probability_squares=probability_squares)
+        statistics, hidden = self.policy.statistics_and_hidden_states(
+            rows, temperature, probability_squares=probability_squares
+        )
         return statistics, self.values(hidden)
 
     def values(self, hidden: Tensor) -> Tensor:
@@ -81,32 +157,33 @@ class PackedActorCritic(nn.Module):
         return values
 
 
-class PackedValueModel(nn.Module):
+class PackedValueModel(RootModule):
     """A backbone with one number for each position."""
 
-    def __init__(self, model: Any, compute_dtype: torch.dtype) -> None:
+    @torch.no_grad()
+    def check(self, device: torch.device, dtype: torch.dtype) -> None:
         """Raises `ModelError` for an architecture that gives other hidden states when run padding-free."""
-        super().__init__()
-        backbone = model.model
-        embeddings = backbone.get_input_embeddings().weight
-        rows = probe_rows(embeddings.shape[0], embeddings.device)
-        expected = plain_hidden_states(backbone, rows)
-        self.model = model
-        self.compute_dtype = compute_dtype
-        use_packed_attention(model)
-        check_packed(
-            type(backbone).__name__,
-            expected,
-            lambda: packed_forward(backbone, rows.token_ids, rows.layout),
-            embeddings.dtype,
+        backbone = self.model.model
+        self._check(
+            backbone,
+            lambda rows: plain_hidden_states(backbone, rows),
+            lambda rows: self(lambda: self._hidden_states(rows)),
+            device,
+            dtype,
         )
 
-    def forward(self, rows: PackedRows) -> Tensor:
+    def values(self, rows: PackedRows) -> Tensor:
         """Values [N] float32 at `rows.predict_at`."""
-        device_type = rows.token_ids.device.type
-        mixed = self.compute_dtype != torch.float32
-        with torch.autocast(device_type, dtype=self.compute_dtype if mixed else torch.bfloat16, enabled=mixed):
-            hidden = packed_forward(self.model.model, rows.token_ids, rows.layout)
-        # The head is tiny and its output is regressed on: always in float32.
-        values: Tensor = self.model.score(hidden[rows.predict_at].float()).squeeze(-1)
-        return values
+
+        def compute() -> Tensor:
+            hidden = self._hidden_states(rows).index_select(0, rows.predict_at)
+            # The head is tiny and its output is regressed on: always in float32.
+            values: Tensor = self.model.score(hidden.float())
+            return values
+
+        found: Tensor = self(compute)
+        return found.squeeze(-1)  # out here: FSDP's hooks want no view
+
+    def _hidden_states(self, rows: PackedRows) -> Tensor:
+        with self._autocast(rows.token_ids.device):
+            return packed_forward(self.model.model, rows.token_ids, rows.layout)

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from rlkit.errors import CheckpointError
 from rlkit.protocols.actor import OptimizerSettings
+from rlkit_fsdp.saving import State, read_tensors
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-
-
-def learning_rate(settings: OptimizerSettings, step: int) -> float:
-    """Rate of optimizer step `step`, counted from 0: linear warm-up, then the schedule down to min_lr_ratio."""
-    if step < settings.warmup_steps:
-        return settings.lr * (step + 1) / settings.warmup_steps
-    if settings.schedule == "constant":
-        return settings.lr
-    course = max(1, settings.total_steps - settings.warmup_steps)
-    progress = min(1.0, (step - settings.warmup_steps) / course)
-    remaining = 1 - progress if settings.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
-    return settings.lr * (settings.min_lr_ratio + (1 - settings.min_lr_ratio) * remaining)
+FOLDER, COUNTERS = "optimizer", "optimizer.json"
+"""In a checkpoint."""
 
 
 class Optimizer:
@@ -49,16 +39,21 @@ class Optimizer:
     def zero_grad(self) -> None:
         self._adamw.zero_grad(set_to_none=True)
 
-    def step(self) -> dict[str, float]:
+    def step(self, *, empty: bool = False) -> dict[str, float]:
         """Clip, step, advance the schedule. A non-finite gradient norm skips the update but not the schedule.
+
+        So does `empty`, a mini-batch without a token to learn from: without a gradient AdamW would still decay the
+        weights and move them by its old moments.
 
         Returns `grad_norm` (before clipping), `lr`, and `skipped_steps` so far.
         """
-        rate = learning_rate(self.settings, self.steps_done)
+        rate = self.settings.learning_rate(self.steps_done)
         for group in self._adamw.param_groups:
             group["lr"] = rate
         norm = nn.utils.clip_grad_norm_([parameter for _, parameter in self._named], self.settings.max_grad_norm)
-        if torch.isfinite(norm):
+        if isinstance(norm, DTensor):
+            norm = norm.full_tensor()  # the same on every rank, so all of them step or none does
+        if torch.isfinite(norm) and not empty:
             self._adamw.step()
         else:
             self.steps_skipped += 1
@@ -72,33 +67,36 @@ class Optimizer:
             for key, tensor in state.items():
                 state[key] = tensor.to(device)
 
-    def save(self, folder: Path) -> None:
-        """Moments as safetensors, counters as JSON."""
-        tensors: dict[str, Tensor] = {}
-        steps: dict[str, float] = {}
-        for name, parameter in self._named:
-            state = self._adamw.state.get(parameter)
-            if not state:
-                continue
-            steps[name] = float(state["step"])
-            for moment in _MOMENTS:
-                tensors[f"{name}.{moment}"] = state[moment].detach().contiguous().cpu()
-        save_file(tensors, folder / "optimizer.safetensors")
+    def state(self) -> State:
+        """Moments, sharded as the parameters are, and counters."""
+        stepped = {
+            name: self._adamw.state[parameter] for name, parameter in self._named if self._adamw.state.get(parameter)
+        }
+        moments = {f"{name}.{moment}": state[moment] for name, state in stepped.items() for moment in _MOMENTS}
+        steps = {name: float(state["step"]) for name, state in stepped.items()}
         counters = {"steps_done": self.steps_done, "steps_skipped": self.steps_skipped, "parameter_steps": steps}
-        (folder / "optimizer.json").write_text(json.dumps(counters))
+        return State({FOLDER: moments}, {COUNTERS: counters})
 
     def load(self, folder: Path) -> None:
-        counters = json.loads((folder / "optimizer.json").read_text())
-        tensors = load_file(folder / "optimizer.safetensors")
+        """Undo writing `state` under `folder`. Collective for sharded parameters."""
+        try:
+            counters = json.loads((folder / COUNTERS).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"'{folder / COUNTERS}' cannot be read: {error}") from error
         known = {name for name, _ in self._named}
         unknown = sorted(set(counters["parameter_steps"]) - known)
         if unknown:
             raise CheckpointError(f"optimizer state for parameters this model lacks: {', '.join(unknown[:3])}")
+        self._adamw.state.clear()
+        moments: dict[str, Tensor] = {}
         for name, parameter in self._named:
             if name not in counters["parameter_steps"]:
                 continue
+            # A step count of its own for each: AdamW counts in place.
             step = torch.tensor(counters["parameter_steps"][name], dtype=torch.float32, device=parameter.device)
-            moments = {moment: tensors[f"{name}.{moment}"].to(parameter.device) for moment in _MOMENTS}
-            self._adamw.state[parameter] = {"step": step, **moments}
+            state = {moment: torch.zeros_like(parameter, requires_grad=False) for moment in _MOMENTS}
+            self._adamw.state[parameter] = {"step": step, **state}
+            moments |= {f"{name}.{moment}": tensor for moment, tensor in state.items()}
+        read_tensors(folder / FOLDER, moments, otherwise="the optimizer state is of another model")
         self.steps_done = counters["steps_done"]
         self.steps_skipped = counters["steps_skipped"]

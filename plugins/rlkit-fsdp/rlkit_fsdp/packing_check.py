@@ -15,16 +15,11 @@ from torch import Tensor
 
 from rlkit.errors import ModelError
 from rlkit.models.packed import PackedLayout
+from rlkit.models.packed_agreement import TOLERANCES, relative_difference
 from rlkit_fsdp.packed_rows import PackedRows
 
 ROW_LENGTHS = (9, 6)
 """Two rows in one bucket, one of them padded; the second notices anything that runs on from the first."""
-
-TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
-"""Largest mean difference, relative to the spread of the numbers: well above rounding in each type."""
-
-LEAST_SPREAD = 1e-3
-"""Of the numbers' mean size: a model that is indifferent between all tokens has no spread, only rounding."""
 
 
 def probe_rows(vocab_size: int, device: torch.device) -> PackedRows:
@@ -62,9 +57,7 @@ def check_packed(name: str, expected: Tensor, compute_packed: Callable[[], Tenso
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelError(f"{name} cannot run padding-free ({reason}); {advice}") from error
-    expected = expected.float()
-    spread = max(float(expected.std()), LEAST_SPREAD * float(expected.abs().mean()))
-    difference = float((packed.float() - expected).abs().mean()) / max(spread, 1e-9)
+    difference = relative_difference(expected, packed)
     # Not `>`: a NaN is a difference too.
     if not difference <= TOLERANCES[dtype]:
         raise ModelError(

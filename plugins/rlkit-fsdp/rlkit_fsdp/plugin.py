@@ -7,7 +7,9 @@ from rlkit.plugin import PluginKind, PluginSpec
 backend = PluginSpec(
     kind=PluginKind.ACTOR_BACKEND,
     target="rlkit_fsdp.backend:FSDPBackend",
-    summary="transformers models trained padding-free with AdamW; one device is world size 1",
+    config="rlkit_fsdp.options:FSDPOptions",
+    many_devices=True,
+    summary="transformers models trained padding-free with AdamW, on one device or sharded over many with FSDP2",
     requires=("torch", "transformers", "safetensors"),
     install_hint="pip install rlkit-fsdp",
 )

@@ -2,43 +2,51 @@
 
 from __future__ import annotations
 
-import torch
-
+from rlkit.algos.metric_totals import in_area
+from rlkit.data.micro_batches import split_by_tokens
+from rlkit.data.silent_rows import silent_conversation
 from rlkit.protocols.actor import ModelRole
 from rlkit.types import SupervisedBatch
-from rlkit_fsdp.micro_batches import split_by_tokens
 from rlkit_fsdp.modules import PackedCausalLM
-from rlkit_fsdp.packed_rows import pack_conversations
-from rlkit_fsdp.roles import TrainedModel, build_module
+from rlkit_fsdp.options import FSDPOptions
+from rlkit_fsdp.packed_rows import PackedRows, pack_conversations
+from rlkit_fsdp.roles import TrainedModel
 
 
-class FSDPSupervised(TrainedModel):
+class FSDPSupervised(TrainedModel[PackedCausalLM]):
     """Learns to say what the assistant said."""
 
-    def __init__(self, role: ModelRole) -> None:
-        module = build_module(role, "causal_lm")
-        super().__init__(role, module, PackedCausalLM(module, getattr(torch, role.dtype)))
+    def __init__(self, role: ModelRole, options: FSDPOptions | None = None) -> None:
+        super().__init__(role, PackedCausalLM, options)
 
     def update_supervised(self, batch: SupervisedBatch) -> dict[str, float]:
-        """One optimizer step on the mean cross-entropy over the batch's loss tokens."""
-        tokens = max(1, batch.num_loss_tokens)
+        """One optimizer step on the mean cross-entropy over the loss tokens of all ranks' batches."""
+        batches, (count,) = self._micro_batches(batch)
+        tokens = max(1, int(count))
         loss = 0.0
-        for rows in self._micro_batches(batch):
-            log_probs, _, _ = self.root(pack_conversations(batch.select(rows), self.role.device), 1.0)
-            share = -log_probs.sum() / tokens
-            share.backward()
+        for number, rows in enumerate(batches, start=1):
+            with self.sharding.micro_batch(self.root, last=number == len(batches)):
+                share = self.root.cross_entropy(self._packed(batch, rows)) / tokens
+                self.sharding.scaled(share).backward()  # type: ignore[no-untyped-call]
             loss += float(share.detach())
-        step = self.optimizer.step()
-        return {"sft/loss": loss, **{f"sft/{name}": value for name, value in step.items()}}
+        (loss,) = self.sharding.ranks.sums([loss])
+        return {"sft/loss": loss, **in_area("sft", self.optimizer.step(empty=count == 0))}
 
-    @torch.no_grad()
     def evaluate(self, batch: SupervisedBatch) -> tuple[float, int]:
-        """Summed cross-entropy (nats) over the loss tokens, and how many there are."""
+        """Summed cross-entropy (nats) over the loss tokens of all ranks' batches, and how many there are."""
+        batches, (count,) = self._micro_batches(batch)
         total = 0.0
-        for rows in self._micro_batches(batch):
-            log_probs, _, _ = self.root(pack_conversations(batch.select(rows), self.role.device), 1.0)
-            total -= float(log_probs.double().sum())
-        return total, batch.num_loss_tokens
+        with self.sharding.without_gradients(self.root):
+            for rows in batches:
+                total += float(self.root.cross_entropy(self._packed(batch, rows)))
+        (total,) = self.sharding.ranks.sums([total])
+        return total, int(count)
 
-    def _micro_batches(self, batch: SupervisedBatch) -> list[list[int]]:
-        return split_by_tokens(batch.token_ids.lengths.tolist(), self.role.micro_batch_tokens)
+    def _packed(self, batch: SupervisedBatch, rows: list[int]) -> PackedRows:
+        part = batch.select(rows) if rows else silent_conversation(batch)
+        return pack_conversations(part, self.role.device)
+
+    def _micro_batches(self, batch: SupervisedBatch) -> tuple[list[list[int]], list[float]]:
+        lengths = batch.token_ids.lengths.tolist()
+        batches = split_by_tokens(lengths, self.token_budget)
+        return self.sharding.ranks.agree(batches, (float(batch.num_loss_tokens),))

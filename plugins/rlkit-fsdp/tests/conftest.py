@@ -57,7 +57,7 @@ def role(settings: Callable[..., OptimizerSettings]) -> Callable[..., ModelRole]
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def rollouts() -> Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], Rollouts]:
     """Function: rollouts with these prompt and response tokens."""
 

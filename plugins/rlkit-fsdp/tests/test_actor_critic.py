@@ -12,21 +12,27 @@ from rlkit_fsdp.actor_critic import FSDPActorCritic
 from rlkit_fsdp.backend import FSDPBackend
 
 from rlkit.algos.joint_objective import JointObjective
-from rlkit.protocols.actor import LoraSettings, ModelRole
+from rlkit.protocols.actor import LoraSettings, ModelRole, OptimizerSettings
 from rlkit.testing.backend_cases import made_up_experience, policy_objective, random_rollouts, value_objective
 from rlkit.testing.contracts import actor_critics as contract
 from rlkit.testing.tiny_model import tiny_model
 
 
 class StartsWithAnOpinion(FSDPActorCritic):
-    def __init__(self, role: ModelRole, *, head_lr: float) -> None:
-        super().__init__(role, head_lr=head_lr)
+    def __init__(self, role: ModelRole, *, head: OptimizerSettings) -> None:
+        super().__init__(role, head=head)
         torch.nn.init.constant_(self.root.score.weight, 0.1)
 
 
+class HeadOnTheTrunksSchedule(FSDPActorCritic):
+    def __init__(self, role: ModelRole, *, head: OptimizerSettings) -> None:
+        assert role.optimizer is not None
+        super().__init__(role, head=replace(role.optimizer, lr=head.lr))
+
+
 class DetachesTheTrunk(FSDPActorCritic):
-    def __init__(self, role: ModelRole, *, head_lr: float) -> None:
-        super().__init__(role, head_lr=head_lr)
+    def __init__(self, role: ModelRole, *, head: OptimizerSettings) -> None:
+        super().__init__(role, head=head)
         values = self.root.values
         self.root.values = lambda hidden: values(hidden.detach())  # type: ignore[method-assign]
 
@@ -89,6 +95,7 @@ FAULTS: dict[Any, type[FSDPActorCritic]] = {
     contract.the_value_loss_teaches_the_trunk: DetachesTheTrunk,
     contract.one_pass_gives_log_probs_and_values: ForgetsTheTemperatureOfBoth,
     contract.the_head_alone_learns_in_its_warm_up: WarmsUpEverything,
+    contract.the_head_is_on_a_schedule_of_its_own: HeadOnTheTrunksSchedule,
     contract.joint_updates_learn_the_returns: NeverLearnsValues,
     contract.splitting_the_mini_batch_leaves_the_joint_update_alone: CountsTokensOfEachPart,
     contract.a_saved_actor_critic_goes_on_with_the_same_bits: ForgetsTheHeadsMoments,
@@ -123,7 +130,8 @@ def built(role):
     """Function: an actor-critic whose head already says something, so that values reach the trunk."""
 
     def build(**changes):
-        model = FSDPBackend().build_actor_critic(role(**changes), head_lr=1e-2)
+        chosen = role(**changes)
+        model = FSDPBackend().build_actor_critic(chosen, head=replace(chosen.optimizer, lr=1e-2))
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             model.root.score.weight.copy_(0.1 * torch.randn(model.root.score.weight.shape, generator=generator))
@@ -136,7 +144,7 @@ def gradients(model, objective, *, temperature=0.9):
     """Those of trunk and head just before the optimizers use them."""
     taken = {}
 
-    def take():
+    def take(*, empty=False):
         taken.update({name: p.grad.clone() for name, p in model.root.named_parameters() if p.grad is not None})
         model.root.zero_grad()
         return {}
@@ -172,7 +180,7 @@ def test_the_policy_part_is_the_plain_actor_s(built, role):
     plain = FSDPBackend().build_actor(role())
     taken = {}
 
-    def take():
+    def take(*, empty=False):
         taken.update({name: p.grad.clone() for name, p in plain.module.named_parameters()})
         return {}
 

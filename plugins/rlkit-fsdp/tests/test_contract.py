@@ -16,7 +16,7 @@ PLUGINS = ((PluginKind.ACTOR_BACKEND, "fsdp"),)
 @pytest.mark.parametrize(
     ("kind", "name", "check"),
     [
-        pytest.param(kind, name, check, id=f"{name}-{check.name}")
+        pytest.param(kind, name, check, id=f"{name}-{check.name}", marks=[pytest.mark.slow] if check.slow else [])
         for kind, name in PLUGINS
         for check in contract_checks(kind)
     ],

@@ -23,6 +23,7 @@ from rlkit.testing.contracts import actor_backend as contract
 from rlkit.testing.contracts import actor_critics, adapters, moving_references
 from rlkit.testing.tiny_model import tiny_model
 from rlkit.types import Experience, Ragged, Rollouts, SupervisedBatch
+from rlkit.types.adapter import AdapterWeights
 
 
 class ForgetsTheTemperature(FSDPActor):
@@ -107,6 +108,13 @@ class StepsOnNaN(FSDPActor):
         return metrics
 
 
+class StepsOnNothing(FSDPActor):
+    def __init__(self, role: ModelRole) -> None:
+        super().__init__(role)
+        step = self.optimizer.step
+        self.optimizer.step = lambda *, empty=False: step()  # type: ignore[method-assign]
+
+
 class InventsNames(FSDPActor):
     def export_weights(self) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in super().export_weights():
@@ -146,10 +154,16 @@ class MergesWithoutScaling(FSDPActor):
     def __init__(self, role: ModelRole) -> None:
         super().__init__(role)
         assert self.adapter is not None
-        for layer in self.adapter._layers.values():
-            layer.get_delta_weight = lambda _, layer=layer: (  # type: ignore[misc]
-                layer.lora_B["default"].weight @ layer.lora_A["default"].weight
-            )
+        layers = self.adapter._layers
+        self.adapter._merge = lambda name, weight, _: (  # type: ignore[method-assign]
+            weight + layers[name].lora_B["default"].weight @ layers[name].lora_A["default"].weight
+        )
+
+
+class ExportsWithoutScale(FSDPActor):
+    def export_adapter(self) -> AdapterWeights | None:
+        adapter = super().export_adapter()
+        return None if adapter is None else replace(adapter, scale=1.0)
 
 
 class SavesTheWholeModel(FSDPActor):
@@ -227,6 +241,7 @@ FAULTS: dict[Any, type] = {
     contract.dropout_is_switched_off: _backend(actor=KeepsDropout),
     contract.the_reference_stays_as_it_is: SharedReference,
     contract.a_broken_gradient_is_skipped_and_counted: _backend(actor=StepsOnNaN),
+    contract.a_mini_batch_without_a_token_to_learn_from_changes_nothing: _backend(actor=StepsOnNothing),
     contract.exported_weights_are_whole_and_carry_hugging_face_names: _backend(actor=InventsNames),
     contract.a_saved_policy_goes_on_with_the_same_bits: _backend(actor=ForgetsMoments),
     contract.nothing_is_pickled: _backend(actor=Pickles),
@@ -239,6 +254,7 @@ FAULTS: dict[Any, type] = {
     adapters.an_adapter_starts_as_the_model_and_leaves_it_as_it_is: _backend(actor=TakesItselfForTheBase),
     adapters.only_adapted_weights_change: _backend(actor=ForgetsTheAdapter),
     adapters.merged_weights_are_the_policy: _backend(actor=MergesWithoutScaling),
+    adapters.the_exported_adapter_is_what_was_merged: _backend(actor=ExportsWithoutScale),
     adapters.a_saved_adapter_is_small_and_goes_on_with_the_same_bits: _backend(actor=SavesTheWholeModel),
 }
 

@@ -2,39 +2,43 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from rlkit_fsdp.micro_batches import split_by_tokens
+from rlkit_fsdp.micro_batches import split_rollouts
+from rlkit_fsdp.packed_rows import pack_rollouts
+from rlkit_fsdp.pass_size import pass_tokens
 
-LENGTHS = st.lists(st.integers(0, 40), max_size=30)
-
-
-def test_rows_share_a_micro_batch_while_they_fit():
-    assert split_by_tokens([4, 3, 3], 10) == [[0, 1, 2]]
-    assert split_by_tokens([4, 3, 4], 10) == [[0, 2], [1]]
+from rlkit.data.micro_batches import split_by_tokens
 
 
-def test_a_row_longer_than_the_budget_goes_alone():
-    assert split_by_tokens([2, 50, 3], 10) == [[1], [0, 2]]
+class TestRollouts:
+    def test_rows_that_share_their_prompt_stay_together_and_it_counts_once(self, rollouts):
+        batch = rollouts([[1] * 6, [2] * 6, [1] * 6, [2] * 6], [[3, 3]] * 4)
+        assert split_rollouts(batch, 10, "cpu") == [[0, 2], [1, 3]]
+        assert split_rollouts(batch, 20, "cpu") == [[0, 1, 2, 3]]
 
+    def test_a_prompt_with_too_many_answers_is_there_more_than_once(self, rollouts):
+        assert split_rollouts(rollouts([[1] * 6] * 3, [[3, 3]] * 3), 10, "cpu") == [[0, 1], [2]]
 
-def test_a_later_row_fills_an_earlier_gap():
-    # First fit decreasing: 6 and 4 fill the first, 5 and 5 the second.
-    assert split_by_tokens([6, 5, 5, 4], 10) == [[0, 3], [1, 2]]
+    def test_rows_that_share_nothing_are_split_by_their_tokens(self, rollouts):
+        batch = rollouts([[1], [2, 2], [3]], [[4, 4, 4], [5], [6, 6, 6]])
+        assert split_rollouts(batch, 7, "cpu") == split_by_tokens([4, 3, 4], 7)
 
+    def test_a_part_of_a_group_that_would_not_share_its_prompt_keeps_to_the_budget(self, rollouts):
+        batch = rollouts([[1] * 50] * 8, [[2] * length for length in (350, 368, *[1] * 6)])
+        batches = split_rollouts(batch, 768, "cpu")
+        assert len(batches) == 2
+        assert max(len(pack_rollouts(batch.select(rows), "cpu").token_ids) for rows in batches) <= 768
 
-def test_no_rows_make_no_micro_batches():
-    assert split_by_tokens([], 10) == []
+    @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 60)), max_size=12), st.integers(1, 20), st.data())
+    def test_packed_rows_keep_to_any_budget_that_passes_take(self, rollouts, rows, prompt_length, data):
+        device = "cpu"
+        budget = pass_tokens(data.draw(st.integers(10, 300)), device=device, processes=1)
+        batch = rollouts([[prompt] * prompt_length for prompt, _ in rows], [[7] * length for _, length in rows])
+        batches = split_rollouts(batch, budget, device)
+        plain = split_by_tokens([prompt_length + length for _, length in rows], budget)
+        assert sorted(row for chosen in batches for row in chosen) == list(range(len(rows)))
+        assert len(batches) <= len(plain)
+        for chosen in batches:
+            assert len(chosen) == 1 or len(pack_rollouts(batch.select(chosen), device).token_ids) <= budget
 
-
-@given(LENGTHS, st.integers(1, 60))
-def test_every_row_is_there_once_and_no_budget_is_exceeded(lengths, budget):
-    batches = split_by_tokens(lengths, budget)
-    assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
-    for rows in batches:
-        assert rows == sorted(rows)
-        assert len(rows) == 1 or sum(lengths[row] for row in rows) <= budget
-
-
-@given(LENGTHS, st.integers(1, 60))
-def test_at_most_one_micro_batch_is_half_empty(lengths, budget):
-    totals = [sum(lengths[row] for row in rows) for rows in split_by_tokens(lengths, budget)]
-    assert sum(total <= budget / 2 for total in totals) <= 1
+    def test_no_rows_make_no_micro_batches(self, rollouts):
+        assert split_rollouts(rollouts([], []), 10, "cpu") == []

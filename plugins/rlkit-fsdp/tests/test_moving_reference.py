@@ -77,7 +77,7 @@ def test_it_is_held_and_saved_in_float32_whatever_the_arithmetic(role, tmp_path)
     assert {parameter.dtype for parameter in reference.module.parameters()} == {torch.float32}
     assert not any(parameter.requires_grad for parameter in reference.module.parameters())
     reference.save(tmp_path)
-    assert {info.dtype for info in read_headers(tmp_path).values()} == {"F32"}
+    assert {info.dtype for info in read_headers(tmp_path / "weights").values()} == {"F32"}
 
 
 def test_weights_of_another_model_are_refused(role):

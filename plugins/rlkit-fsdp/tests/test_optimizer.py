@@ -5,10 +5,14 @@ import math
 
 import pytest
 import torch
-from rlkit_fsdp.optimizer import Optimizer, learning_rate
+from rlkit_fsdp.optimizer import Optimizer
+from rlkit_fsdp.ranks import Ranks
+from rlkit_fsdp.saving import write_state
 from torch import nn
 
 from rlkit.errors import CheckpointError
+
+ALONE = Ranks(0, 1, "cpu")
 
 
 @pytest.fixture
@@ -33,31 +37,31 @@ def same(left, right) -> bool:
 class TestLearningRate:
     def test_warm_up_ends_at_the_full_rate(self, settings):
         chosen = settings(lr=1.0, warmup_steps=4)
-        assert [learning_rate(chosen, step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+        assert [chosen.learning_rate(step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
 
     def test_without_warm_up_the_first_step_has_the_full_rate(self, settings):
         for schedule in ("constant", "linear", "cosine"):
-            assert learning_rate(settings(lr=2.0, schedule=schedule), 0) == 2.0
+            assert settings(lr=2.0, schedule=schedule).learning_rate(0) == 2.0
 
     def test_linear_falls_in_equal_steps_to_its_floor(self, settings):
         chosen = settings(lr=1.0, schedule="linear", warmup_steps=2, total_steps=6, min_lr_ratio=0.2)
-        rates = [learning_rate(chosen, step) for step in range(2, 7)]
+        rates = [chosen.learning_rate(step) for step in range(2, 7)]
         assert rates == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
 
     def test_cosine_is_half_way_down_in_the_middle(self, settings):
         chosen = settings(lr=1.0, schedule="cosine", total_steps=8, min_lr_ratio=0.1)
-        assert learning_rate(chosen, 4) == pytest.approx(0.55)
-        assert learning_rate(chosen, 2) == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2)
-        assert learning_rate(chosen, 8) == pytest.approx(0.1)
+        assert chosen.learning_rate(4) == pytest.approx(0.55)
+        assert chosen.learning_rate(2) == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2)
+        assert chosen.learning_rate(8) == pytest.approx(0.1)
 
     @pytest.mark.parametrize("schedule", ["linear", "cosine"])
     def test_steps_beyond_the_end_keep_the_floor(self, settings, schedule):
         chosen = settings(lr=1.0, schedule=schedule, total_steps=4, min_lr_ratio=0.3)
-        assert learning_rate(chosen, 100) == pytest.approx(0.3)
+        assert chosen.learning_rate(100) == pytest.approx(0.3)
 
     def test_a_warm_up_as_long_as_the_run_never_divides_by_zero(self, settings):
         chosen = settings(lr=1.0, schedule="cosine", warmup_steps=5, total_steps=5)
-        assert [learning_rate(chosen, step) for step in (4, 5)] == [1.0, 1.0]
+        assert [chosen.learning_rate(step) for step in (4, 5)] == [1.0, 1.0]
 
 
 class TestStep:
@@ -144,6 +148,33 @@ class TestBrokenGradients:
         assert same(weights(module), weights(other))
 
 
+class TestEmptyMiniBatch:
+    """No token to learn from: gradients that are zero or absent."""
+
+    def test_neither_decay_nor_old_moments_move_the_weights(self, module, settings):
+        optimizer = Optimizer(module, settings(weight_decay=0.5))
+        backward(module)
+        optimizer.step()
+        before, moments = weights(module), copy.deepcopy(optimizer._adamw.state_dict()["state"])
+        backward(module, 0.0)
+        result = optimizer.step(empty=True)
+        assert same(weights(module), before)
+        for number, state in optimizer._adamw.state_dict()["state"].items():
+            assert same(state.values(), moments[number].values())
+        assert (result["skipped_steps"], result["grad_norm"]) == (1, 0)
+
+    def test_the_schedule_goes_on(self, module, settings):
+        optimizer = Optimizer(module, settings(lr=1.0, schedule="linear", total_steps=4))
+        optimizer.step(empty=True)
+        backward(module)
+        assert optimizer.step()["lr"] == pytest.approx(0.75)
+
+    def test_its_gradients_are_gone(self, module, settings):
+        backward(module, 0.0)
+        Optimizer(module, settings()).step(empty=True)
+        assert all(parameter.grad is None for parameter in module.parameters())
+
+
 class TestState:
     def run(self, module: nn.Module, optimizer: Optimizer, steps: int) -> None:
         for _ in range(steps):
@@ -154,7 +185,7 @@ class TestState:
         chosen = settings(schedule="cosine", warmup_steps=1)
         optimizer = Optimizer(module, chosen)
         self.run(module, optimizer, 3)
-        optimizer.save(tmp_path)
+        write_state(tmp_path, optimizer.state(), ALONE)
         other = copy.deepcopy(module)
         restored = Optimizer(other, chosen)
         restored.load(tmp_path)
@@ -167,13 +198,13 @@ class TestState:
         optimizer = Optimizer(module, settings())
         backward(module, float("nan"))
         optimizer.step()
-        optimizer.save(tmp_path)
+        write_state(tmp_path, optimizer.state(), ALONE)
         restored = Optimizer(module, settings())
         restored.load(tmp_path)
         assert (restored.steps_done, restored.steps_skipped) == (1, 1)
 
     def test_an_optimizer_that_never_stepped_can_be_saved(self, module, settings, tmp_path):
-        Optimizer(module, settings()).save(tmp_path)
+        write_state(tmp_path, Optimizer(module, settings()).state(), ALONE)
         restored = Optimizer(module, settings())
         restored.load(tmp_path)
         assert restored.steps_done == 0
@@ -181,7 +212,7 @@ class TestState:
     def test_state_of_another_model_is_refused(self, module, settings, tmp_path):
         optimizer = Optimizer(module, settings())
         self.run(module, optimizer, 1)
-        optimizer.save(tmp_path)
+        write_state(tmp_path, optimizer.state(), ALONE)
         with pytest.raises(CheckpointError, match="parameters this model lacks: 1"):
             Optimizer(nn.Sequential(nn.Linear(3, 4)), settings()).load(tmp_path)
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from rlkit_fsdp.backend import FSDPBackend
 from rlkit_fsdp.optimizer import Optimizer
-from rlkit_fsdp.roles import build_module
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from rlkit.types import Ragged, SupervisedBatch
@@ -20,6 +19,15 @@ GPT2 = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+OPT = {
+    "vocab_size": 40,
+    "hidden_size": 32,
+    "word_embed_proj_dim": 32,
+    "ffn_dim": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
 
 
 @pytest.fixture
@@ -29,11 +37,11 @@ def conversations():
 
 
 def test_trained_parameters_are_float32_whatever_the_arithmetic(role):
-    assert {p.dtype for p in build_module(role(dtype="bfloat16"), "causal_lm").parameters()} == {torch.float32}
+    assert {p.dtype for p in FSDPBackend().build_actor(role(dtype="bfloat16")).module.parameters()} == {torch.float32}
 
 
 def test_a_frozen_model_is_held_in_its_own_type_without_gradients(role):
-    module = build_module(role(dtype="bfloat16", optimizer=None), "causal_lm")
+    module = FSDPBackend().build_reference(role(dtype="bfloat16", optimizer=None)).module
     assert {(p.dtype, p.requires_grad) for p in module.parameters()} == {(torch.bfloat16, False)}
 
 
@@ -74,6 +82,16 @@ class TestGradientCheckpointing:
             ends.append(dict(trainee.export_weights()))
         for name, expected in ends[0].items():
             torch.testing.assert_close(ends[1][name], expected, msg=name)
+
+    def test_layers_that_call_dropout_themselves_do_without_it(self, role, conversations, tmp_path):
+        """OPT's look at their own mode, which is what recomputing depends on."""
+        AutoModelForCausalLM.from_config(CONFIG_MAPPING["opt"](**OPT, dropout=0.5)).save_pretrained(tmp_path)
+        ends = []
+        for checkpointing in (False, True):
+            trainee = FSDPBackend().build_supervised(role(path=tmp_path, gradient_checkpointing=checkpointing))
+            trainee.update_supervised(conversations)
+            ends.append([trainee.evaluate(conversations)[0] for _ in range(2)])
+        assert ends[0] == ends[1] and ends[0][0] == ends[0][1]
 
     def test_layers_are_run_again_in_the_backward_pass(self, role, conversations):
         passes = {}

@@ -24,6 +24,9 @@ _cache: ContextVar[RowCache] = ContextVar("_cache")
 HARMLESS = {"dropout", "is_causal", "position_ids", "use_cache", "output_attentions", "output_hidden_states"}
 """What models hand to attention besides scaling and sliding_window, without a meaning here."""
 
+QUERY_BLOCK = 256
+"""Queries of a prompt longer than the window that attend together: they read so many keys more than the window has."""
+
 
 class UnsupportedAttentionError(Exception):
     """The model wants something of attention that this module does not do."""
@@ -111,19 +114,32 @@ def _prefill(
             queries, keys, values, is_causal=True, scale=scale, enable_gqa=queries.shape[1] != keys.shape[1]
         )
     else:
-        output = _prefill_by_products(queries, keys, values, scale, window)
+        output = _prefill_by_windows(queries, keys, values, scale, window)
     return output.transpose(1, 2).flatten(0, 1)
 
 
-def _prefill_by_products(queries: Tensor, keys: Tensor, values: Tensor, scale: float, window: int | None) -> Tensor:
+def _prefill_by_windows(queries: Tensor, keys: Tensor, values: Tensor, scale: float, window: int) -> Tensor:
+    """[n, H, length, D]: `QUERY_BLOCK` queries at a time against the keys that any of them sees.
+
+    Neither the scores nor the mask of a whole prompt are ever there: both would grow with the square of its length.
+    """
     repeats, length = queries.shape[1] // keys.shape[1], queries.shape[2]
-    keys, values = keys.repeat_interleave(repeats, 1), values.repeat_interleave(repeats, 1)
-    scores = torch.matmul(queries, keys.transpose(2, 3)) * scale
-    place = torch.arange(length, device=scores.device)
-    distance = place[:, None] - place
-    hidden = (distance < 0) | (distance >= (window or length))
-    scores.masked_fill_(hidden, float("-inf"))
-    return torch.matmul(torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype), values)
+    outputs: list[Tensor] = []
+    for start in range(0, length, QUERY_BLOCK):
+        end, first = min(start + QUERY_BLOCK, length), max(0, start + 1 - window)
+        places = torch.arange(first, end, device=queries.device)
+        distance = places[start - first :, None] - places
+        outputs.append(
+            nn.functional.scaled_dot_product_attention(
+                queries[:, :, start:end],
+                # Repeated for each query head: fused kernels that take a mask do not group heads.
+                keys[:, :, first:end].repeat_interleave(repeats, 1),
+                values[:, :, first:end].repeat_interleave(repeats, 1),
+                attn_mask=(distance >= 0) & (distance < window),
+                scale=scale,
+            )
+        )
+    return torch.cat(outputs, dim=2)
 
 
 AttentionInterface.register(ROW_ATTENTION, row_attention)

@@ -2,19 +2,18 @@
 
     slot 0  p p p p a a a . .    p prompt, a answer, . free; a row starts at column 0 and grows to the bin's capacity
     slot 1  p p p a a a a a .    rows that leave are replaced by the last one, so that the used slots are always the first
-    slot 2  . . . . . . . . .    free slots: room to grow without copying
+    slot 2  . . . . . . . . .    free slots, where more of them would mean copying (see `SlotMemory`)
 
 Keys and values are kept transposed, [slots, K, D, capacity]: the products with a few queries a row then run along memory.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable
-from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
-import torch
 from torch import Tensor
+
+from rlkit_hf.slot_memory import SlotMemory
 
 CAPACITY_STEP = 16
 """Capacities are multiples of it, and the smallest is twice as large."""
@@ -39,6 +38,7 @@ class Bin:
         self.slots = 0
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
+        self._memory: list[tuple[dict[int, Tensor], int, SlotMemory]] = []
 
     @property
     def allocated_tokens(self) -> int:
@@ -47,23 +47,21 @@ class Bin:
     def shape_layer(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Allocate a layer, if it is not, for keys and values like these: both [..., K, D]."""
         if layer not in self.keys:
-            self.keys[layer] = _zeros((self.slots, *key.shape[-2:], self.capacity), key)
-            self.values[layer] = _zeros((self.slots, *value.shape[-2:], self.capacity), value)
+            for states, new in ((self.keys, key), (self.values, value)):
+                memory = SlotMemory((*new.shape[-2:], self.capacity), new)
+                states[layer] = memory.resize(self.slots, kept=0)
+                self._memory.append((states, layer, memory))
 
     def resize(self, slots: int) -> None:
         """Have `slots` slots, at least as many as there are rows. Layer by layer: only one is held twice at a time."""
         self.slots = slots
-        kept = len(self.rows)
-        for states in (self.keys, self.values):
-            for layer, old in states.items():
-                new = _zeros((slots, *old.shape[1:]), old)
-                new[:kept] = old[:kept]
-                states[layer] = new
-                del old, new
+        for states, layer, memory in self._memory:
+            states.pop(layer)
+            states[layer] = memory.resize(slots, kept=len(self.rows))
 
     def clear(self) -> None:
         self.rows, self.lengths, self.slots = [], [], 0
-        self.keys, self.values = {}, {}
+        self.keys, self.values, self._memory = {}, {}, []
 
     def add(self, row: Hashable, length: int) -> int:
         """Give `row` the next slot, which must be there; returns its number."""
@@ -91,16 +89,3 @@ class Bin:
             other.shape_layer(layer, keys[0, :, :, 0], values[0, :, :, 0])
             other.keys[layer][other_slot, :, :, :length] = keys[slot, :, :, :length]
             other.values[layer][other_slot, :, :, :length] = values[slot, :, :, :length]
-
-
-def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Zero, not empty: a masked NaN would still poison a sum.
-
-    On the CPU the memory is mapped for this tensor alone, so that all of it goes back when a bin is resized: the C
-    library's allocator keeps the holes that bins of many sizes leave, a quarter of the cache in a long run.
-    """
-    count = math.prod(shape)
-    if like.device.type != "cpu" or count == 0:
-        return like.new_zeros(shape)
-    memory = mmap(-1, count * like.element_size(), flags=MAP_PRIVATE | MAP_ANONYMOUS)
-    return torch.frombuffer(memory, dtype=like.dtype).view(shape)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
@@ -13,13 +11,14 @@ from torch import Tensor
 from rlkit.errors import ModelError
 from rlkit.models.causal import assign_weights
 from rlkit.protocols.rollout_engine import EnginePart
+from rlkit.rollout.answers import check_prompt, end_token_ids, lay_out, sample_numbers
 from rlkit.rollout.engine_model import EngineModel
+from rlkit.rollout.stop_strings import StopStrings
 from rlkit.types import (
     CompletionChunk,
     CompletionRequest,
     FinishReason,
     PromptBatch,
-    Ragged,
     Rollouts,
     SamplingParams,
 )
@@ -29,7 +28,6 @@ from rlkit_hf.options import HFEngineOptions
 from rlkit_hf.rows import Row
 from rlkit_hf.sampling import answer_keys
 from rlkit_hf.scheduler import NonFiniteLogitsError, Scheduler
-from rlkit_hf.stopping import StopStrings
 
 
 class HFEngine:
@@ -57,13 +55,13 @@ class HFEngine:
         use_fast_linear(self._model)
         config: Any = self._model.config
         self._context_length = _context_length(config)
-        self._stop_ids = _end_of_sequence_ids(model, config)
+        self._stop_ids = end_token_ids(model)
         self._scheduler = Scheduler(
             forward_for(
                 self._model, budget_tokens=options.max_batch_tokens, max_prefill_tokens=options.max_prefill_tokens
             ),
             vocabulary=config.get_text_config().vocab_size,
-            max_rows=options.max_rows,
+            max_rows=options.rows_on(self._device.type),
             budget_tokens=options.max_batch_tokens,
             device=self._device,
         )
@@ -75,11 +73,12 @@ class HFEngine:
         if self.has_work:
             raise ModelError("rollout engine hf is serving requests; finish or abort them before generate")
         for prompt, token_ids in zip(prompts.prompts, prompts.token_ids, strict=True):
-            self._check_length(f"the prompt of row {prompt.row_id}", token_ids, sampling.max_tokens)
+            self._check_prompt(f"the prompt of row {prompt.row_id}", token_ids, sampling.max_tokens)
         rows = self._rows(prompts, sampling)
-        groups = [rows[start : start + sampling.samples] for start in range(0, len(rows), sampling.samples)]
-        for group in sorted(groups, key=lambda group: -len(group[0].prompt_ids)):  # alike side by side: less padding
-            self._scheduler.submit(group)
+        # A resumed run remembers no earlier answers, and rounding depends on which rows share a pass.
+        self._scheduler.forget_lengths()
+        for start in range(0, len(rows), sampling.samples):
+            self._scheduler.submit(rows[start : start + sampling.samples])
         while self._scheduler.has_work:
             self._advance()
         return self._rollouts(prompts, sampling.samples, rows)
@@ -95,8 +94,8 @@ class HFEngine:
                 f"request '{request.request_id}' is still being answered; give each live request its own id"
             )
         sampling = request.sampling
-        self._check_length(f"the prompt of request '{request.request_id}'", request.prompt_ids, sampling.max_tokens)
-        key = int(answer_keys(sampling.seed, [request.row_id], [0])[0])
+        self._check_prompt(f"the prompt of request '{request.request_id}'", request.prompt_ids, sampling.max_tokens)
+        key = int(answer_keys(sampling.seed, [request.row_id], [request.sample])[0])
         stop_strings = self._stop_strings(sampling)
         row = Row(request.prompt_ids, sampling, key, self._stops(sampling), stop_strings, request.top_log_probs)
         self._requests[request.request_id] = row
@@ -183,25 +182,14 @@ class HFEngine:
                 "rollout engine hf has no whole set of weights: call resume and update_weights before generate"
             )
 
-    def _check_length(self, what: str, token_ids: Sequence[int], max_tokens: int) -> None:
-        if not token_ids:
-            raise ModelError(f"{what} has no tokens; there is nothing to continue")
-        if len(token_ids) + max_tokens > self._context_length:
-            raise ModelError(
-                f"{what} has {len(token_ids)} tokens; with {max_tokens} tokens of answer that is beyond the model's "
-                f"context of {self._context_length}; shorten the prompt or the answer"
-            )
+    def _check_prompt(self, name: str, token_ids: Sequence[int], max_tokens: int) -> None:
+        check_prompt(token_ids, max_tokens, context_length=self._context_length, name=name)
 
     def _rows(self, prompts: PromptBatch, sampling: SamplingParams) -> list[Row]:
         """`sampling.samples` rows a prompt. A prompt that is asked twice goes on with new samples, without repeating any."""
         strings, stop_ids = self._stop_strings(sampling), self._stops(sampling)
-        asked: Counter[int] = Counter()
-        row_ids: list[int] = []
-        samples: list[int] = []
-        for prompt in prompts.prompts:
-            row_ids += [prompt.row_id] * sampling.samples
-            samples += range(asked[prompt.row_id], asked[prompt.row_id] + sampling.samples)
-            asked[prompt.row_id] += sampling.samples
+        row_ids = [prompt.row_id for prompt in prompts.prompts for _ in range(sampling.samples)]
+        samples = [number for numbers in sample_numbers(prompts, sampling.samples) for number in numbers]
         keys = answer_keys(sampling.seed, row_ids, samples).tolist()
         prompt_ids = [token_ids for token_ids in prompts.token_ids for _ in range(sampling.samples)]
         return [
@@ -226,17 +214,13 @@ class HFEngine:
         )
 
     def _rollouts(self, prompts: PromptBatch, samples: int, rows: Sequence[Row]) -> Rollouts:
-        groups = [group for group in range(len(prompts)) for _ in range(samples)]
-        response_ids = Ragged.from_rows([row.token_ids for row in rows], dtype=torch.int64)
-        return Rollouts(
-            prompt_ids=Ragged.from_rows(prompts.token_ids, dtype=torch.int64).select(groups),
-            response_ids=response_ids,
-            response_mask=response_ids.with_values(torch.ones_like(response_ids.values, dtype=torch.bool)),
-            rollout_log_probs=Ragged.from_rows([row.log_probs for row in rows], dtype=torch.float32),
-            group_ids=torch.tensor(groups, dtype=torch.int64),
-            finish_reasons=tuple(cast(FinishReason, row.finish_reason) for row in rows),
+        return lay_out(
+            prompts,
+            samples,
+            [row.token_ids for row in rows],
+            [row.log_probs for row in rows],
+            [cast(FinishReason, row.finish_reason) for row in rows],
             policy_version=self._version,
-            prompts=tuple(prompts.prompts[group] for group in groups),
         )
 
 
@@ -246,16 +230,3 @@ def _context_length(config: Any) -> int:
         if isinstance(getattr(text, key, None), int):
             return int(getattr(text, key))
     return 2**62  # recurrent models have no limit
-
-
-def _end_of_sequence_ids(model: EngineModel, config: Any) -> Sequence[int]:
-    """The tokenizer's end-of-sequence token and those of generation_config.json (chat models often have two), else config.json."""
-    declared = getattr(config.get_text_config(), "eos_token_id", None)
-    path = model.folder / "generation_config.json"
-    if path.is_file():
-        try:
-            declared = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id", declared)
-        except (ValueError, AttributeError) as error:
-            raise ModelError(f"'{path}' is not valid JSON: {error}") from error
-    ids = [*(declared if isinstance(declared, list | tuple) else [declared]), model.tokenizer.eos_token_id]
-    return sorted({token for token in ids if token is not None})

@@ -22,6 +22,9 @@ from rlkit_hf.row_cache import RowCache
 
 MAX_LOGIT_ELEMENTS = 67_108_864  # logits of one prefill: 256 MiB in float32
 
+CPU_PREFILL_TOKENS = 256  # more are no faster there and only make the intermediate results larger
+GPU_SPARE_FRACTION = 0.25  # of the rows in a bin; on the CPU bins grow without copying and need none
+
 
 class Forward(Protocol):
     """Rows in progress, each named by an object of the caller's. Call `make_room`, then `enter`, then `run`."""
@@ -105,11 +108,13 @@ class RowForward:
 
     def __init__(self, model: Any, budget_tokens: int, max_prefill_tokens: int) -> None:
         self._model = model
-        self._cache = RowCache(len(_empty_cache(model).layers), budget_tokens)
+        on_cpu = model.device.type == "cpu"
+        spare = 0.0 if on_cpu else GPU_SPARE_FRACTION
+        self._cache = RowCache(len(_empty_cache(model).layers), budget_tokens, spare_fraction=spare)
         self._selects_positions = "logits_to_keep" in inspect.signature(model.forward).parameters
         vocabulary = model.config.get_text_config().vocab_size
         most = max_prefill_tokens if self._selects_positions else MAX_LOGIT_ELEMENTS // vocabulary
-        self.max_prefill_tokens = min(max_prefill_tokens, most)
+        self.max_prefill_tokens = min(max_prefill_tokens, most, CPU_PREFILL_TOKENS if on_cpu else most)
 
     @property
     def allocated_tokens(self) -> int:

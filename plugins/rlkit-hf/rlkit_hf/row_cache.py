@@ -9,6 +9,7 @@ the longest of them. The budget counts the tokens that are allocated, free slots
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -116,12 +117,14 @@ class RowCache(Cache):  # type: ignore[misc]  # transformers is untyped
     """Holds rows, named by any hashable object, and plans each pass of the model over them.
 
     budget_tokens    what may be allocated; a row that is alone may exceed it
+    spare_fraction   free slots that a bin that grows gets besides, of its rows: 0 where bins grow without copying
     entries                       what entered since the last pass, in that order
     decode_parts, prefill_parts   of the pass in progress
     """
 
-    def __init__(self, num_layers: int, budget_tokens: int) -> None:
+    def __init__(self, num_layers: int, budget_tokens: int, *, spare_fraction: float = 0.25) -> None:
         self.budget_tokens = budget_tokens
+        self._spare_fraction = spare_fraction
         self.bins = [Bin(2 * CAPACITY_STEP)]  # ascending; longer rows add their own
         self.decode_parts: list[DecodePart] = []
         self.prefill_parts: list[PrefillPart] = []
@@ -172,14 +175,14 @@ class RowCache(Cache):  # type: ignore[misc]  # transformers is untyped
                 source.copy_row(slot, target, new_slot)
                 self._remove(row)
                 self._places[row] = (target, new_slot)
-            _give_back(source)
+            self._give_back(source)
         return True
 
     def remove(self, rows: Sequence[Hashable]) -> None:
         for row in sorted(rows, key=lambda row: -self._places[row][1]):  # from the end, so that few rows move
             self._remove(row)
         for b in self.bins:
-            _give_back(b)
+            self._give_back(b)
 
     def clear(self) -> None:
         self._places.clear()
@@ -235,26 +238,24 @@ class RowCache(Cache):  # type: ignore[misc]  # transformers is untyped
             room = (self.budget_tokens - others) // target.capacity
         if room < needed and not force:
             return False
-        target.resize(max(needed, min(room, _with_spare(needed))))
+        target.resize(max(needed, min(room, needed + self._spare(needed))))
         return True
+
+    def _spare(self, rows: int) -> int:
+        return math.ceil(self._spare_fraction * rows)
+
+    def _give_back(self, b: Bin) -> None:
+        """Free a bin's memory, or what it has beyond the spare slots when that is as many again."""
+        count = len(b.rows)
+        if not count:
+            b.clear()
+        elif b.slots > count + 2 * self._spare(count):
+            b.resize(count + self._spare(count))
 
     def _give_up_free_slots(self, target: Bin) -> None:
         for b in self.bins:
             if b is not target and b.slots > len(b.rows):
                 b.resize(len(b.rows))
-
-
-def _with_spare(rows: int) -> int:
-    """Slots for so many rows, and some more that can come without copying."""
-    return rows + rows // 2 + 4
-
-
-def _give_back(b: Bin) -> None:
-    """Free a bin's memory, or most of what is unused when that is more than three quarters."""
-    if not b.rows:
-        b.clear()
-    elif b.slots > max(4 * len(b.rows), 8):
-        b.resize(_with_spare(len(b.rows)))
 
 
 def _decode_part(b: Bin, start: int, count: int, dtype: torch.dtype, device: torch.device) -> DecodePart:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from rlkit.rollout.stop_strings import StopStrings
 from rlkit.types import FinishReason, SamplingParams, TopLogProbs
-from rlkit_hf.stopping import StopStrings
 
 
 @dataclass(eq=False)

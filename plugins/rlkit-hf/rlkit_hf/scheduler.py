@@ -37,7 +37,15 @@ class _Waiting:
     """Rows that begin with the same tokens: all samples of a prompt, or one that was put back."""
 
     token_ids: Sequence[int]
-    rows: Sequence[Row]
+    rows: list[Row]
+
+    def takes(self, row: Row) -> bool:
+        """Whether a new row may enter with these: nothing is answered yet, and as much is foreseen for it."""
+        first = self.rows[0]
+        return not first.token_ids and (first.sampling.max_tokens, first.prompt_ids) == (
+            row.sampling.max_tokens,
+            row.prompt_ids,
+        )
 
 
 class Scheduler:
@@ -75,8 +83,11 @@ class Scheduler:
         return self._forward.allocated_tokens
 
     def submit(self, rows: Sequence[Row]) -> None:
-        """Queue rows that answer the same prompt."""
-        self._waiting.append(_Waiting(rows[0].prompt_ids, rows))
+        """Queue rows that answer the same prompt; those that wait next to each other are prefilled once."""
+        if self._waiting and self._waiting[-1].takes(rows[0]):
+            self._waiting[-1].rows.extend(rows)
+        else:
+            self._waiting.append(_Waiting(rows[0].prompt_ids, list(rows)))
 
     @torch.inference_mode()
     def abort(self, rows: Iterable[Row]) -> None:
@@ -92,6 +103,10 @@ class Scheduler:
         """Free the KV cache. Rows in progress go back to the queue."""
         self._put_back(list(self._live))
         self._forward.clear()
+
+    def forget_lengths(self) -> None:
+        """Foresee answers as at the start, so that the next batches are composed as those of a new process."""
+        self._answer_lengths.clear()
 
     def clear(self) -> None:
         """Forget everything."""
@@ -143,14 +158,15 @@ class Scheduler:
             return entered
         if not self._worth_it():
             return entered
-        room_tokens = self._budget_tokens - sum(self._foreseen(row) for row in self._live)
+        usual = sum(self._answer_lengths) // len(self._answer_lengths) if self._answer_lengths else None
+        room_tokens = self._budget_tokens - sum(self._foreseen(row, usual) for row in self._live)
         room_prefill = self._forward.max_prefill_tokens
         while self._waiting:
             first = self._waiting[0]
             alone = not self._live and not entered
-            cost = self._foreseen(first.rows[0])
+            cost = self._foreseen(first.rows[0], usual)
             count = min(len(first.rows), self._max_rows - len(self._live), max(room_tokens // cost, int(alone)))
-            if count < 1 or (len(first.token_ids) > room_prefill and not alone):
+            if count < 1 or (len(first.token_ids) > room_prefill and entered):
                 break
             if not self._forward.enter(first.token_ids, first.rows[:count], force=alone and count == 1):
                 if not alone:
@@ -179,11 +195,10 @@ class Scheduler:
         waiting = sum(len(w.rows) for w in self._waiting)
         return waiting <= room or room >= max(1, ADMISSION_FRACTION * self._max_rows)
 
-    def _foreseen(self, row: Row) -> int:
-        """Tokens that a row will take of the budget, when its answer is as long as answers were lately."""
+    def _foreseen(self, row: Row, usual: int | None) -> int:
+        """Tokens that a row will take of the budget when its answer is as long as answers were lately, `usual`."""
         produced, limit = len(row.token_ids), row.sampling.max_tokens
-        usual = sum(self._answer_lengths) // len(self._answer_lengths) if self._answer_lengths else limit // 2
-        answer = min(limit, max(usual, produced + 1))
+        answer = min(limit, max(limit // 2 if usual is None else usual, produced + 1))
         return self._forward.capacity_for(len(row.prompt_ids) + answer)
 
     def _choose(self, rows: list[Row], logits: Tensor) -> None:

@@ -16,7 +16,7 @@ from rlkit_hf.options import HFEngineOptions
 from rlkit.errors import ModelError
 from rlkit.rollout.engine_model import EngineModel
 from rlkit.testing.contracts import rollout_engine as contract
-from rlkit.types import PromptBatch, Ragged, Rollouts, SamplingParams
+from rlkit.types import AdapterWeights, PromptBatch, Ragged, Rollouts, SamplingParams
 
 
 class SwapsRows(HFEngine):
@@ -62,6 +62,19 @@ class ForgetsTheTemperature(HFEngine):
         return replace(rollouts, rollout_log_probs=scaled)
 
 
+class ForgetsItsLogProbs(HFEngine):
+    def generate(self, prompts: PromptBatch, sampling: SamplingParams) -> Rollouts:
+        return replace(super().generate(prompts, sampling), rollout_log_probs=None)
+
+
+class HasNoLogProbs(ForgetsItsLogProbs):
+    gives_log_probs = False
+
+
+class GivesLogProbsAfterAll(HFEngine):
+    gives_log_probs = False
+
+
 class NeverGreedy(HFEngine):
     def generate(self, prompts: PromptBatch, sampling: SamplingParams) -> Rollouts:
         return super().generate(prompts, replace(sampling, temperature=sampling.temperature or 1.0))
@@ -78,10 +91,32 @@ class SwallowsErrors(HFEngine):
             super().update_weights(named_tensors, version)
 
 
+class KeepsNaN(HFEngine):
+    """As an engine whose cache does."""
+
+    spoilt = False
+
+    def generate(self, prompts: PromptBatch, sampling: SamplingParams) -> Rollouts:
+        if self.spoilt:
+            raise ModelError("the model answered with non-finite logits")
+        try:
+            return super().generate(prompts, sampling)
+        except ModelError:
+            self.spoilt = True
+            raise
+
+
 class LosesBuffers(HFEngine):
     def release(self, parts: Any) -> None:
         super().release(parts)
         self._model.model.rotary_emb.inv_freq.zero_()
+
+
+class IgnoresAdapters(HFEngine):
+    takes_adapters = True
+
+    def update_adapter(self, adapter: AdapterWeights, version: int) -> None:
+        self._version = version
 
 
 class ClosesOnce(HFEngine):
@@ -99,7 +134,9 @@ FAULTS = {
     contract.greedy_takes_the_likeliest_token: NeverGreedy,
     contract.updated_weights_are_the_ones_that_answer: KeepsOldWeights,
     contract.wrong_updates_are_refused: SwallowsErrors,
+    contract.weights_that_are_not_finite_leave_nothing_behind: KeepsNaN,
     contract.memory_goes_and_comes_back: LosesBuffers,
+    contract.an_adapter_answers_as_the_merged_model: IgnoresAdapters,
     contract.closing_twice_is_harmless: ClosesOnce,
 }
 
@@ -122,3 +159,12 @@ def test_every_check_finds_its_fault(check: Any, model_folder: Path) -> None:
     check(Context(HFEngine, model_folder))
     with pytest.raises((AssertionError, AttributeError)):
         check(Context(FAULTS[check], model_folder))
+
+
+def test_an_engine_without_log_probs_has_to_say_so(model_folder: Path) -> None:
+    check = contract.log_probs_agree_with_a_recomputation
+    check(Context(HasNoLogProbs, model_folder))
+    with pytest.raises(AssertionError, match="gives_log_probs = False"):
+        check(Context(ForgetsItsLogProbs, model_folder))
+    with pytest.raises(AssertionError, match="gives_log_probs is False"):
+        check(Context(GivesLogProbsAfterAll, model_folder))

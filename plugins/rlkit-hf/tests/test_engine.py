@@ -140,6 +140,30 @@ def test_answers_do_not_depend_on_how_they_are_batched(
     assert torch.allclose(small.rollout_log_probs.values, whole.rollout_log_probs.values, atol=1e-5)
 
 
+def test_a_batch_is_composed_as_in_a_new_process_whatever_was_answered_before(
+    engine_on: EngineOn, model_folder: Path, prompts: PromptBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sizes(engine: HFEngine, max_tokens: int) -> list[int]:
+        seen: list[int] = []
+        advance = engine._advance
+
+        def count() -> list[Any]:
+            rows = advance()
+            seen.append(len(rows))
+            return rows
+
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "_advance", count)
+            engine.generate(prompts, SamplingParams(max_tokens=max_tokens, samples=3, seed=7))
+        return seen
+
+    kept, new = engine_on(model_folder, max_batch_tokens=250), engine_on(model_folder, max_batch_tokens=250)
+    sizes(kept, 2)
+    composed = sizes(kept, 40)
+    assert max(composed) < 36  # the budget binds
+    assert composed == sizes(new, 40)
+
+
 def test_answers_of_sliding_models_do_not_depend_on_batching_either(
     engine_on: EngineOn, tmp_path: Path, prompts: PromptBatch, write_model: Callable[..., Path]
 ) -> None:

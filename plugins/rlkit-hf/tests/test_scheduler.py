@@ -150,6 +150,18 @@ def test_a_short_budget_puts_the_newest_rows_back_and_loses_nothing() -> None:
     assert second.token_ids == [(2 * step) % VOCABULARY for step in range(2, 18)]
 
 
+def test_a_prompt_longer_than_one_pass_takes_does_not_wait_for_the_others_to_end() -> None:
+    forward = CountingForward(10_000)
+    forward.max_prefill_tokens = 2
+    scheduler = scheduler_on(forward)
+    for number in range(1, 4):
+        scheduler.submit(make_rows([number, 2, 3], 1))
+    scheduler.step()
+    assert scheduler.num_live == 1
+    scheduler.step()
+    assert scheduler.num_live == 2
+
+
 def test_no_more_rows_than_allowed_are_in_progress() -> None:
     forward = CountingForward(10_000)
     scheduler = scheduler_on(forward, max_rows=5)
@@ -169,6 +181,34 @@ def test_a_request_enters_beside_those_that_run() -> None:
     assert set(scheduler.step()) == {early, late}
     finish(scheduler)
     assert (early.token_ids, late.token_ids) == (expected_answer([1, 1], 6), expected_answer([2, 2], 6))
+
+
+def test_requests_for_one_prompt_that_come_one_by_one_are_prefilled_once() -> None:
+    forward = CountingForward(10_000)
+    scheduler = scheduler_on(forward)
+    rows = [make_rows(prompt)[0] for prompt in ([3, 1], [3, 1], [3, 1], [5, 2], [5, 2])]
+    for row in rows:
+        scheduler.submit([row])
+    scheduler.abort([rows[1]])
+    finish(scheduler)
+    assert forward.prefills == 2
+    assert [row.token_ids for row in rows if row is not rows[1]] == [
+        expected_answer(row.prompt_ids, 6) for row in rows if row is not rows[1]
+    ]
+
+
+def test_a_request_shares_no_prefill_with_one_that_began_or_asks_for_another_length() -> None:
+    forward = CountingForward(10_000)
+    scheduler = scheduler_on(forward, max_rows=1)
+    rows = make_rows([3, 1]) + make_rows([3, 1], sampling=SamplingParams(max_tokens=3, temperature=0.0))
+    for row in rows:
+        scheduler.submit([row])
+    scheduler.step()
+    scheduler.release()
+    rows += make_rows([3, 1], sampling=rows[1].sampling)
+    scheduler.submit(rows[2:])
+    finish(scheduler)
+    assert [row.token_ids for row in rows] == [expected_answer([3, 1], count) for count in (6, 3, 3)]
 
 
 def test_aborted_rows_leave_the_queue_and_the_batch() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +75,30 @@ def test_settings_side_by_side_do_not_disturb_one_another(
             assert [len(found) for found in chunk.top_log_probs] == [request.top_log_probs] * bool(
                 request.top_log_probs
             )
+
+
+def test_the_samples_of_one_request_share_the_prompt_and_answer_as_alone(
+    engine_on: EngineOn, model_folder: Path, prompts: PromptBatch
+) -> None:
+    engine = engine_on(model_folder)
+    requests = [
+        CompletionRequest(str(sample), prompts.token_ids[2], SAMPLING, sample % 3, row_id=sample) for sample in range(8)
+    ]
+    expected = {request.request_id: tokens_of(alone(engine, request)) for request in requests}
+    entered: list[int] = []
+    enter = engine._scheduler._forward.enter
+
+    def watched(token_ids: Sequence[int], rows: Sequence[Hashable], *, force: bool = False) -> bool:
+        entered.append(len(rows))
+        return enter(token_ids, rows, force=force)
+
+    engine._scheduler._forward.enter = watched  # type: ignore[method-assign]
+    for request in requests:
+        engine.submit(request)
+    answers = finish(engine)
+    assert {request_id: tokens_of(chunks) for request_id, chunks in answers.items()} == expected
+    assert len({tuple(tokens) for tokens in expected.values()}) > 4
+    assert entered == [8]
 
 
 def test_memory_stays_within_the_budget_and_answers_are_unchanged(

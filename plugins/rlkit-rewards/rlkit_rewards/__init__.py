@@ -1,1 +1,1 @@
-"""rlkit's reward functions: gsm8k, math, exact match, format, length."""
+"""rlkit's reward functions: final answers, choices, form, length, code, judges and reward models."""

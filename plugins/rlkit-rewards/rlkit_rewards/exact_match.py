@@ -14,6 +14,8 @@ from rlkit_rewards.options import ExactMatchOptions
 class ExactMatch:
     """Score 1 when the (extracted) answer equals the reference, or any of several when the reference is a list; else 0."""
 
+    judges_apart = True
+
     def __init__(self, options: ExactMatchOptions) -> None:
         self.options = options
         self.pattern = re.compile(options.extract, re.DOTALL) if options.extract else None

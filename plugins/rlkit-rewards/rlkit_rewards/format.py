@@ -12,6 +12,8 @@ from rlkit_rewards.options import FormatOptions
 class Format:
     """Score 1 when the response matches the pattern, else 0."""
 
+    judges_apart = True
+
     def __init__(self, options: FormatOptions) -> None:
         self.options = options
         self.pattern = re.compile(options.pattern, re.DOTALL | (re.IGNORECASE if options.ignore_case else 0))

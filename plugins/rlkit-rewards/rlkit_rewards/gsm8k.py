@@ -8,7 +8,14 @@ from typing import Any
 
 from rlkit.types import Reward, Sample
 from rlkit_rewards.extraction import after_answer_is, after_hashes, last_boxed
-from rlkit_rewards.numerals import canonical, last_number, leading_number, parse_number
+from rlkit_rewards.numerals import (
+    begins_with_numeral,
+    canonical,
+    last_number,
+    leading_number,
+    parse_number,
+    stated_number,
+)
 from rlkit_rewards.options import GSM8KOptions
 
 
@@ -18,6 +25,8 @@ class GSM8K:
     Parts: correct (0 or 1), answered (1 when a number was found). A reference may be a whole GSM8K solution, of
     which the number after `####` counts, or the number itself.
     """
+
+    judges_apart = True
 
     def __init__(self, options: GSM8KOptions) -> None:
         self.options = options
@@ -41,9 +50,10 @@ class GSM8K:
 
     def _find(self, response: str) -> Fraction | None:
         marked = after_hashes(response)
-        number = None if marked is None else leading_number(marked)
-        if number is not None or self.options.method == "strict":
-            return number
+        if self.options.method == "strict":
+            return None if marked is None else leading_number(marked)
+        if marked is not None and begins_with_numeral(marked):
+            return stated_number(marked)
         return _flexible(response)
 
 
@@ -59,19 +69,10 @@ def reference_number(reference: Any) -> Fraction:
 
 
 def _flexible(response: str) -> Fraction | None:
-    boxed = last_boxed(response)
-    if boxed is not None and (number := last_number(boxed)) is not None:
-        return number
-    stated = after_answer_is(response)
-    if stated is not None and (number := _stated_number(stated)) is not None:
-        return number
+    for stated in (last_boxed(response), after_answer_is(response)):
+        if stated is None:
+            continue
+        number = stated_number(stated)
+        if number is not None or begins_with_numeral(stated):
+            return number
     return last_number(response)
-
-
-def _stated_number(stated: str) -> Fraction | None:
-    """Of "16 - 3 = 13 eggs" the result, of "13 eggs for 4 people" the first number."""
-    sentence = stated.split(". ", 1)[0]
-    if "=" in sentence:
-        return last_number(sentence.rsplit("=", 1)[1])
-    leading = leading_number(sentence)
-    return leading if leading is not None else last_number(sentence)

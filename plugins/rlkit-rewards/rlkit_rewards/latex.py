@@ -18,8 +18,8 @@ _BARE_FRACTION = re.compile(r"\\frac\s*(?:\{([^{}]*)\}|([0-9a-zA-Z]))\s*(?:\{([^
 _BARE_ROOT = re.compile(r"\\sqrt\s*([0-9a-zA-Z])")
 _ASSIGNMENT = re.compile(r"^\s*[a-zA-Z](?:\([a-zA-Z]\))?\s*(?:=|\\in\b)\s*")
 _REMOVED = re.compile(
-    r"\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|displaystyle|limits)(?![a-zA-Z])|\\[,;:! ]|~|\\quad|\\qquad|"
-    r"\^\{?\\circ\}?|\\degree|°|\\\$|\$|\\%|%"
+    r"\\(?:left|right|bigl?|bigr?|Bigl?|Bigr?|displaystyle|limits)(?![a-zA-Z])|(?<!\\)\\[,;:! ]|~|\\quad|\\qquad|"
+    r"\^\{?\\circ\}?|\\degree|°|\\\$|[$€£¥]|\\%|%"
 )
 _SYNONYMS = (
     (re.compile(r"\\(?:leq|le)(?![a-zA-Z])"), r"\\le"),
@@ -48,7 +48,8 @@ def normalise_latex(text: str) -> str:
     text = _ASSIGNMENT.sub("", text)
     text = _BARE_ROOT.sub(r"\\sqrt{\1}", _FRACTION.sub(r"\\frac", text))
     text = _BARE_FRACTION.sub(_spelled_fraction, text)
-    text = re.sub(r"\s+", "", text).rstrip(".")
+    # Not between digits: 1 1/2 is no eleven halves.
+    text = re.sub(r"(?<![0-9])\s+|\s+(?![0-9])", "", text).rstrip(".")
     return re.sub(r"(?<![0-9])\.(?=[0-9])", "0.", text)
 
 

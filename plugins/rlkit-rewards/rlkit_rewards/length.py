@@ -11,6 +11,8 @@ from rlkit_rewards.options import LengthOptions
 class Length:
     """A penalty between -`penalty` and 0. Part: length, in the chosen unit."""
 
+    judges_apart = True
+
     def __init__(self, options: LengthOptions) -> None:
         self.options = options
 

@@ -2,44 +2,52 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from rlkit.errors import MissingRequirementError
 from rlkit.types import Reward, Sample
-from rlkit_rewards.extraction import after_answer_is, after_hashes, last_boxed
+from rlkit_rewards.extraction import after_answer_is, after_hashes, last_boxed, last_formula
 from rlkit_rewards.latex import normalise_latex, slashed_fractions
-from rlkit_rewards.numerals import canonical, last_number, parse_number
+from rlkit_rewards.numerals import canonical, last_number, parse_number, stated_in_words
 from rlkit_rewards.options import MathOptions
+from rlkit_rewards.symbolic import build_verifier
 
-_DISPLAYED = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _BRACKETS = {"(": ")", "[": "]", r"\{": r"\}"}
 
 
 class Math:
     """Score 1 for a right answer, else 0. Parts: correct, answered (1 when a final answer was found)."""
 
+    judges_apart = True
+
     def __init__(self, options: MathOptions) -> None:
         self.options = options
-        self.verify = _load_math_verify() if options.verifier == "math_verify" else None
+        self.verify = build_verifier(options.verifier)
 
     def __call__(self, samples: Sequence[Sample]) -> list[Reward]:
         return [self._judge(sample) for sample in samples]
 
     def extract_answer(self, response: str) -> str | None:
         """The final answer in one spelling; None when there is none."""
-        found = find_answer(response, boxed_only=self.options.boxed_only)
-        return None if found is None else one_spelling(found)
+        readings = find_answer(response, boxed_only=self.options.boxed_only)
+        return one_spelling(readings[-1]) if readings else None
 
     def _judge(self, sample: Sample) -> Reward:
         expected = reference_answer(sample.prompt.reference)
-        found = find_answer(sample.response, boxed_only=self.options.boxed_only)
-        if found is None:
+        readings = find_answer(sample.response, boxed_only=self.options.boxed_only)
+        if not readings:
             return Reward(0.0, {"correct": 0.0, "answered": 0.0})
-        correct = is_equal(found, expected) or (self.verify is not None and self.verify(found, expected))
+        correct = any(self.is_right(reading, expected) for reading in readings)
         return Reward(float(correct), {"correct": float(correct), "answered": 1.0})
+
+    def is_right(self, given: str, expected: str) -> bool:
+        """Whether two short answers mean the same."""
+        mine, right = one_spelling(given), one_spelling(expected)
+        if mine == right or self.verify is None:
+            return mine == right
+        # Capital and small letters are different symbols, which math-verify does not know.
+        return mine.casefold() != right.casefold() and self.verify(given, expected)
 
 
 def reference_answer(reference: Any) -> str:
@@ -51,29 +59,27 @@ def reference_answer(reference: Any) -> str:
     return answer
 
 
-def find_answer(response: str, *, boxed_only: bool) -> str | None:
-    """The final answer of a response, as it is written there; None when there is none."""
+def find_answer(response: str, *, boxed_only: bool) -> tuple[str, ...]:
+    """Readings of the final answer, none when there is no answer.
+
+    Boxed: as it is written. Stated ("the answer is", `####`): as it is written, and the number where nothing but words is
+    around it. Else the last formula, else the last number.
+    """
     boxed = last_boxed(response)
     if boxed is not None and boxed.strip():
-        return boxed
+        return (boxed,)
     if boxed_only:
-        return None
+        return ()
     marked = after_hashes(response) or after_answer_is(response)
     if marked is not None and marked.strip(" .*:$"):
-        return _clipped(marked)
-    displayed = None
-    for displayed in _DISPLAYED.finditer(response):  # noqa: B007 - the last one is wanted
-        pass
-    if displayed is not None:
-        # Of "$x = 3$" the right-hand side is the answer.
-        return next(group for group in displayed.groups() if group is not None).rsplit("=", 1)[-1]
+        stated = _clipped(marked)
+        number = stated_in_words(stated)
+        return (stated,) if number is None else (stated, canonical(number))
+    formula = last_formula(response)
+    if formula is not None and formula.strip():
+        return (formula.rsplit("=", 1)[-1],)  # of "$x = 3$" the right-hand side
     number = last_number(response)
-    return None if number is None else canonical(number)
-
-
-def is_equal(given: str, expected: str) -> bool:
-    """Whether two short answers mean the same: as text in one spelling, as numbers, or element by element."""
-    return one_spelling(given) == one_spelling(expected)
+    return () if number is None else (canonical(number),)
 
 
 def one_spelling(answer: str) -> str:
@@ -132,21 +138,4 @@ def _clipped(stated: str) -> str:
     formula = re.match(r"[\s*:]*(?:\$(.+?)\$|\\\((.+?)\\\))", stated)
     if formula is not None:
         return formula[1] or formula[2]
-    return re.split(r"\.(?:\s|$)", stated, maxsplit=1)[0].strip(" *:")
-
-
-def _load_math_verify() -> Callable[[str, str], bool]:
-    try:
-        module = importlib.import_module("math_verify")
-    except ImportError as error:
-        raise MissingRequirementError(
-            "reward.options.math.verifier = math_verify needs the package of that name: pip install math-verify"
-        ) from error
-
-    def verify(given: str, expected: str) -> bool:
-        # Its own time limits use signals, which only the main thread has; the scorer has a deadline of its own.
-        gold = module.parse(f"${expected}$", parsing_timeout=None)
-        answer = module.parse(f"${given}$", parsing_timeout=None)
-        return bool(module.verify(gold, answer, timeout_seconds=None))
-
-    return verify
+    return re.split(r"\.(?:\s|$)", stated, maxsplit=1)[0].strip(" *:`")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from rlkit.config import PluginOptions
+from rlkit.config import InputPath, PluginOptions
+from rlkit.config.base import OptionsOf
+from rlkit.plugin import PluginKind
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -52,8 +54,8 @@ class MathOptions(PluginOptions):
 
     boxed_only: bool = False
     r"""Accept an answer in \boxed{} only; otherwise what follows "answer is" counts too, else the last formula, else the last number."""
-    verifier: Literal["builtin", "math_verify"] = "builtin"
-    """builtin: normalised LaTeX, exact fractions, tuples and sets; math_verify: also symbolic equality, by the package of that name."""
+    verifier: Literal["auto", "builtin", "math_verify"] = "auto"
+    """builtin: normalised LaTeX, exact fractions, tuples and sets; math_verify: also symbolic equality, by the package of that name; auto: math_verify where it is installed."""
 
 
 class FormatOptions(PluginOptions):
@@ -92,3 +94,47 @@ class LengthOptions(PluginOptions):
                 f"buffer {self.buffer} is wider than max_length {self.max_length}; choose a smaller buffer"
             )
         return self
+
+
+class MultipleChoiceOptions(PluginOptions):
+    """What there is to choose from."""
+
+    choices: tuple[str, ...] = ()
+    """Texts of the choices, the same for all rows. Empty takes those of the row, else the letters A to D without texts."""
+    column: str = ""
+    """Column of the row with the choices: a list of texts, or `{"label": [...], "text": [...]}`. Empty looks for choices and options."""
+    wrong_score: float = 0.0
+    """Score of an answer that makes the wrong choice; an answer without one choice (none, or several) gets 0."""
+
+
+class JSONSchemaOptions(PluginOptions):
+    """What a valid answer is."""
+
+    definition: dict[str, Any] = Field(default_factory=dict)
+    """The JSON Schema, as a table, the same for all rows."""
+    file: InputPath = ""
+    """Path of a JSON file with the schema, instead of `definition`."""
+    column: str = ""
+    """Column of the row with the schema (an object, or JSON text). Empty looks for json_schema and schema; rows without one may answer with any JSON."""
+    where: Literal["fence_or_whole", "fence", "whole"] = "fence_or_whole"
+    """Where the JSON stands: in the last fenced code block, or the whole answer where there is no block; only one of the two."""
+    partial_credit: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Score of JSON of which every top-level property breaks the schema's rules is 0, of which none does is 1; in between, this times the share of properties that are right. 0 is all or nothing."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> JSONSchemaOptions:
+        given = [name for name in ("definition", "file", "column") if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are both given; choose one")
+        return self
+
+
+class ByDataSourceOptions(PluginOptions):
+    """Which reward judges which rows."""
+
+    scorers: dict[str, str] = Field(default_factory=dict)
+    """Reward (plugin name, `file.py:function` or `package.module:attr`) by the row's data_source, which may be a pattern such as "aime*"; the first that matches counts, before the built-in table."""
+    options: Annotated[dict[str, dict[str, Any]], OptionsOf(PluginKind.REWARD_FUNCTION)] = Field(default_factory=dict)
+    """Options of these rewards, by their names."""
+    default: str = ""
+    """Reward for rows that nothing matches; empty makes them errors."""

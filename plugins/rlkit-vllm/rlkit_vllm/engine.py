@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from rlkit.data.images import open_image
 from rlkit.errors import ModelError
+from rlkit.models.image_text import takes_images
 from rlkit.models.shape import read_shape
 from rlkit.protocols.rollout_engine import EnginePart
+from rlkit.protocols.serving_engine import ServedApp
 from rlkit.rollout.answers import check_prompt, end_token_ids, lay_out, sample_numbers
 from rlkit.rollout.engine_model import EngineModel
 from rlkit.rollout.stop_strings import StopStrings
-from rlkit.types import PromptBatch, Rollouts, SamplingParams
+from rlkit.types import AdapterWeights, PromptBatch, Rollouts, SamplingParams
 from rlkit.types.completion import CompletionChunk, CompletionRequest
 from rlkit.types.rollouts import FinishReason
+from rlkit.types.server_settings import ServerSettings
 from rlkit_vllm.expected_weights import ExpectedWeights
-from rlkit_vllm.options import VLLMEngineOptions
+from rlkit_vllm.options import CPU_KV_CACHE_GIB, VLLMEngineOptions
+from rlkit_vllm.serving import served_vllm
+from rlkit_vllm.vllm_adapters import MAX_ADAPTER_RANK
 from rlkit_vllm.vllm_api import MAX_TOP_LOG_PROBS, MIN_TEMPERATURE, VLLM, Answered, EngineSettings, check_version
-
-CPU_KV_CACHE_GIB = 1.0
+from rlkit_vllm.vllm_server_api import FrontSettings
 
 
 @dataclass
@@ -55,7 +61,24 @@ class VLLMEngine:
         self._weights_present = True
         self._released: frozenset[EnginePart] = frozenset()
         self._live: dict[str, _Live] = {}
-        self._vllm: VLLM | None = VLLM(_settings(options, model, self._context_length))
+        settings = _settings(options, model, self._context_length)
+        self._adapter_rank = settings.adapter_rank
+        self._images_per_prompt = settings.images_per_prompt or 0
+        self._vllm: VLLM | None = VLLM(settings)
+
+    @staticmethod
+    def serve(
+        options: VLLMEngineOptions, *, model: EngineModel, settings: ServerSettings
+    ) -> AbstractAsyncContextManager[ServedApp]:
+        """As `rlkit.protocols.EngineServer`."""
+        front = FrontSettings(
+            model_name=settings.model_name,
+            default_max_tokens=settings.default_max_tokens,
+            drain_timeout_s=settings.drain_timeout_s,
+            tool_call_parser=options.tool_call_parser,
+            image_hosts=options.image_hosts,
+        )
+        return served_vllm(_settings(options, model, _context_length(options, model)), front, model)
 
     def generate(self, prompts: PromptBatch, sampling: SamplingParams) -> Rollouts:
         self._check_ready()
@@ -63,16 +86,16 @@ class VLLMEngine:
         for prompt, token_ids in zip(prompts.prompts, prompts.token_ids, strict=True):
             name = f"the prompt of row {prompt.row_id}"
             check_prompt(token_ids, sampling.max_tokens, context_length=self._context_length, name=name)
-        requests = [
-            CompletionRequest(str(index), token_ids, replace(sampling, samples=1), row_id=prompt.row_id)
-            for index, (prompt, token_ids) in enumerate(
-                (prompt, token_ids)
-                for prompt, token_ids in zip(prompts.prompts, prompts.token_ids, strict=True)
-                for _ in range(sampling.samples)
-            )
-        ]
-        samples = [number for numbers in sample_numbers(prompts, sampling.samples) for number in numbers]
-        answers = self._answers(requests, samples)
+        one, numbers = replace(sampling, samples=1), sample_numbers(prompts, sampling.samples)
+        answers = self._answers(
+            [
+                CompletionRequest(
+                    f"{position}-{sample}", token_ids, one, row_id=prompt.row_id, sample=sample, images=prompt.images
+                )
+                for position, (prompt, token_ids) in enumerate(zip(prompts.prompts, prompts.token_ids, strict=True))
+                for sample in numbers[position]
+            ]
+        )
         return lay_out(
             prompts,
             sampling.samples,
@@ -105,11 +128,31 @@ class VLLMEngine:
             raise ModelError(
                 "rollout engine vllm has released its weights; call resume(['weights']) before update_weights"
             )
-        if vllm.has_work:
-            raise ModelError("rollout engine vllm has unfinished requests; finish or abort them before update_weights")
+        self._check_idle("update_weights")
         self._weights_present = False  # a failure half way leaves a mixture
         vllm.load_weights(self._expected.checked(named_tensors))
         self._weights_present = True
+        self._version = version
+
+    @property
+    def takes_adapters(self) -> bool:
+        """As `rlkit.protocols.AdapterEngine`."""
+        return self._adapter_rank > 0
+
+    def update_adapter(self, adapter: AdapterWeights, version: int) -> None:
+        """As `rlkit.protocols.AdapterEngine`: two small matrices a layer instead of the model."""
+        vllm = self._open()
+        if not self._weights_present:
+            raise ModelError(
+                "rollout engine vllm has no base model for the adapter: call resume and update_weights before update_adapter"
+            )
+        self._check_idle("update_adapter")
+        if adapter.rank > self._adapter_rank:
+            raise ModelError(
+                f"the adapter has rank {adapter.rank}, but rollout engine vllm was started for {self._adapter_rank} at most"
+            )
+        self._expected.check_adapter(adapter)
+        vllm.load_adapter(adapter)
         self._version = version
 
     def close(self) -> None:
@@ -131,7 +174,7 @@ class VLLMEngine:
             raise ModelError(
                 f"vLLM names {MAX_TOP_LOG_PROBS} alternatives at most, got top_log_probs = {request.top_log_probs}"
             )
-        self._submit(request, sample=0)
+        self._submit(request)
 
     def abort(self, request_ids: Iterable[str]) -> None:
         ids = list(request_ids)
@@ -152,12 +195,12 @@ class VLLMEngine:
             for answered in self._step()
         ]
 
-    def _answers(self, requests: Sequence[CompletionRequest], samples: Sequence[int]) -> list[_Answer]:
+    def _answers(self, requests: Sequence[CompletionRequest]) -> list[_Answer]:
         """Answers to all `requests`, in their order; nothing is left running when one fails."""
         answers = {request.request_id: _Answer() for request in requests}
         try:
-            for request, sample in zip(requests, samples, strict=True):
-                self._submit(request, sample=sample)
+            for request in requests:
+                self._submit(request)
             while self.has_work:
                 for answered in self._step():
                     answer = answers[answered.request_id]
@@ -169,18 +212,28 @@ class VLLMEngine:
             raise
         return list(answers.values())
 
-    def _submit(self, request: CompletionRequest, *, sample: int) -> None:
+    def _submit(self, request: CompletionRequest) -> None:
         sampling = request.sampling
         stop_strings = StopStrings(sampling.stop, self._source.tokenizer) if sampling.stop else None
         self._open().submit(
             request.request_id,
             request.prompt_ids,
             sampling,
-            seed=answer_seed(sampling.seed, request.row_id, sample),
+            seed=answer_seed(sampling.seed, request.row_id, request.sample),
             stop_token_ids=sorted({*self._end_ids, *sampling.stop_token_ids}),
             top_log_probs=request.top_log_probs,
+            images=[open_image(content) for content in self._checked_images(request)],
         )
         self._live[request.request_id] = _Live(request.top_log_probs, stop_strings)
+
+    def _checked_images(self, request: CompletionRequest) -> tuple[bytes, ...]:
+        if len(request.images) > self._images_per_prompt:
+            takes = f"{self._images_per_prompt} (images_per_prompt)" if takes_images(self._source.folder) else "none"
+            raise ModelError(
+                f"the prompt of row {request.row_id} has {len(request.images)} images, but rollout engine vllm with the model "
+                f"in '{self._source.folder}' takes {takes}"
+            )
+        return request.images
 
     def _step(self) -> list[Answered]:
         """One step of vLLM, with answers ended at their stop strings."""
@@ -219,6 +272,10 @@ class VLLMEngine:
         if self._vllm is None:
             raise ModelError("rollout engine vllm is closed")
         return self._vllm
+
+    def _check_idle(self, method: str) -> None:
+        if self._open().has_work:
+            raise ModelError(f"rollout engine vllm has unfinished requests; finish or abort them before {method}")
 
     def _check_ready(self) -> None:
         self._open()
@@ -272,4 +329,6 @@ def _settings(options: VLLMEngineOptions, model: EngineModel, context_length: in
         kv_cache_bytes=int(kv_cache_gib * 2**30) or None,
         enforce_eager=on_cpu if options.enforce_eager == "auto" else options.enforce_eager,
         enable_prefix_caching=options.enable_prefix_caching,
+        images_per_prompt=options.images_per_prompt if takes_images(model.folder) else None,
+        adapter_rank=model.lora_rank if options.lora and model.lora_rank <= MAX_ADAPTER_RANK else 0,
     )

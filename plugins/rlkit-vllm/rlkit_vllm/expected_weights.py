@@ -11,6 +11,7 @@ from rlkit.errors import ModelError
 from rlkit.models.causal import hf_tensors
 from rlkit.models.suggestion import did_you_mean
 from rlkit.rollout.engine_model import EngineModel
+from rlkit.types import AdapterWeights
 
 
 class ExpectedWeights:
@@ -53,6 +54,24 @@ class ExpectedWeights:
             if name not in brought:
                 brought.add(name)
                 yield name, tensor
+        self._check_all_came(brought)
+
+    def check_adapter(self, adapter: AdapterWeights) -> None:
+        """Raises `ModelError` for a layer that the model does not have, and for matrices that do not go with its weight."""
+        for layer, (down, up) in adapter.layers.items():
+            name = self._names.get(f"{layer}.weight")
+            if name is None:
+                raise ModelError(
+                    f"the adapter has a layer '{layer}' that {self._architecture} does not"
+                    f"{did_you_mean(layer, [known.removesuffix('.weight') for known in self._names])}"
+                )
+            if (up.shape[0], down.shape[1]) != self._shapes[name] or up.shape[1] != down.shape[0]:
+                raise ModelError(
+                    f"the adapter's layer '{layer}' has matrices {list(down.shape)} and {list(up.shape)}, which do not go "
+                    f"with a weight {list(self._shapes[name])} of {self._architecture}"
+                )
+
+    def _check_all_came(self, brought: set[str]) -> None:
         missing = [name for name in self._shapes if name not in brought]
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""

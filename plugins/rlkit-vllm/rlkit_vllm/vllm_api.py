@@ -1,8 +1,10 @@
-"""Everything that depends on vLLM's version; the rest of the plugin knows only the names in this file.
+"""Everything that depends on vLLM's version, with the other `vllm_*` files; the rest of the plugin knows only the names in
+them.
 
 VLLM (the process of the engine)                  WorkerCalls (mixed into vLLM's worker, wherever that runs)
   submit, step, abort  -> vllm.LLMEngine
-  start                -> collective_rpc          rlkit_prepare        log-probs as rlkit defines them
+  start                -> collective_rpc          rlkit_prepare        log-probs as rlkit defines them, clear cache blocks
+  load_adapter         -> collective_rpc          rlkit_load_adapter, after rlkit_keep_segment in other processes
   load_weights         -> collective_rpc          rlkit_begin_weights, rlkit_load_tensors | rlkit_load_segment, ..., rlkit_end_weights
   sleep, wake          -> vLLM's sleep levels     (GPU only)
 
@@ -13,15 +15,14 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
-import inspect
 import logging
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from packaging.specifiers import SpecifierSet
@@ -29,11 +30,17 @@ from torch import Tensor, nn
 
 from rlkit.errors import MissingRequirementError, ModelError
 from rlkit.protocols.rollout_engine import EnginePart
-from rlkit.types import SamplingParams
+from rlkit.types import AdapterWeights, SamplingParams
 from rlkit.types.completion import TopLogProbs
 from rlkit.types.rollouts import FinishReason
 from rlkit_vllm.process_state import unchanged_process
 from rlkit_vllm.segments import TensorPlace, read_segment, written_segments
+from rlkit_vllm.vllm_adapters import AdapterCalls, adapter_arguments, adapter_request, take_off_adapters
+from rlkit_vllm.vllm_cpu_cache import clear_blocks_before_use
+from rlkit_vllm.vllm_sampler import report_log_probs_before_truncation
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 VERSIONS = SpecifierSet(">=0.32,<0.33")
 """What this file was written for and tested with."""
@@ -59,9 +66,6 @@ MAX_TOP_LOG_PROBS = 20
 SHUTDOWN_S = 30.0
 """Seconds that processes of the engine get to end by themselves."""
 
-GREEDY_BELOW = 1e-5
-"""Temperatures that vLLM takes for 0."""
-
 
 def check_version() -> str:
     """The installed version. Raises `MissingRequirementError` when it is not one that this plugin was made for."""
@@ -81,11 +85,20 @@ def check_version() -> str:
     )
 
 
+def register_model(architecture: str, implementation: str) -> None:
+    """Have vLLM compute `architecture` with its own kind of module: `module:Class`, imported when it is needed."""
+    from vllm import ModelRegistry
+
+    ModelRegistry.register_model(architecture, implementation)
+
+
 @dataclass(frozen=True)
 class EngineSettings:
     """What vLLM is started with; see `VLLMEngineOptions`.
 
     kv_cache_bytes  None: the share of the device that memory_share leaves
+    images_per_prompt  of a model that takes images; None: a model of text
+    adapter_rank    largest rank of an adapter, up to MAX_ADAPTER_RANK; 0: vLLM is started without them
     """
 
     folder: Path
@@ -101,6 +114,8 @@ class EngineSettings:
     kv_cache_bytes: int | None
     enforce_eager: bool
     enable_prefix_caching: bool
+    images_per_prompt: int | None = None
+    adapter_rank: int = 0
 
 
 @dataclass(frozen=True)
@@ -130,12 +145,13 @@ class VLLM:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         self._on_cpu = settings.device == "cpu"
+        self._has_adapter = False
         self._shares_process = (
             os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0" and settings.tensor_parallel_size == 1
         )
         with unchanged_process(keep_prefix="VLLM_"), _quiet_logs(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of vLLM's own dependencies
-            _check_platform(settings.device)
+            check_platform(settings.device)
             if VLLM._in_this_process is not None:
                 raise ModelError("this process has a vLLM engine already; close that one first")
             self._engine = _start(settings)
@@ -144,7 +160,7 @@ class VLLM:
                 self._compute_one_token()
             except Exception as error:
                 self.close()
-                raise _does_not_start(settings, error) from error
+                raise does_not_start(settings, error) from error
         if self._shares_process:
             VLLM._in_this_process = self
 
@@ -161,35 +177,56 @@ class VLLM:
         seed: int,
         stop_token_ids: Sequence[int],
         top_log_probs: int = 0,
+        images: Sequence[Image] = (),
     ) -> None:
-        """One answer to one prompt; `sampling`'s seed, samples and stop strings are not read."""
+        """One answer to one prompt; `sampling`'s seed, samples and stop strings are not read.
+
+        images: for the placeholder tokens of the prompt, in order. Raises `ModelError` when they do not go with it.
+        """
         from vllm import SamplingParams as VLLMSampling
         from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineDeadError
 
-        self._engine.add_request(
-            request_id,
-            {"prompt_token_ids": list(prompt_ids)},
-            VLLMSampling(
-                max_tokens=sampling.max_tokens,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
-                min_p=sampling.min_p,
-                repetition_penalty=sampling.repetition_penalty,
-                seed=seed,
-                logprobs=top_log_probs,
-                stop_token_ids=list(stop_token_ids),
-                ignore_eos=True,  # the end tokens are among stop_token_ids, whatever vLLM would take for them
-                detokenize=False,
-                output_kind=RequestOutputKind.DELTA,
-            ),
+        settings = VLLMSampling(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            seed=seed,
+            logprobs=top_log_probs,
+            stop_token_ids=list(stop_token_ids),
+            ignore_eos=True,  # the end tokens are among stop_token_ids, whatever vLLM would take for them
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA,
         )
+        prompt: dict[str, Any] = {"prompt_token_ids": list(prompt_ids)}
+        if images:
+            prompt["multi_modal_data"] = {"image": list(images)}
+        try:
+            self._engine.add_request(
+                request_id, prompt, settings, lora_request=adapter_request() if self._has_adapter else None
+            )
+        except Exception as error:
+            with suppress(Exception):  # vLLM may have written it down before it failed
+                self._engine.abort_request([request_id])
+            if not images or isinstance(error, EngineDeadError):
+                raise
+            # vLLM puts the images' tokens in place of their placeholders here, and raises what it likes when that fails.
+            raise ModelError(
+                f"vLLM cannot take a prompt with {len(images)} images ({_one_line(error)}); has it a placeholder token for each?"
+            ) from error
 
     def step(self) -> list[Answered]:
-        """One pass of the scheduler, and what came of it."""
+        """One pass of the scheduler, and what came of it. Raises RuntimeError when a process of the engine has died."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
         state = torch.get_rng_state()  # on a CPU vLLM draws from the process's generator, even for requests with seeds
         try:
             return [_answered(output) for output in self._engine.step()]
+        except EngineDeadError as error:
+            raise RuntimeError(f"vLLM's engine has died: {_one_line(error)}") from error
         finally:
             torch.set_rng_state(state)
 
@@ -197,13 +234,13 @@ class VLLM:
         self._engine.abort_request(list(request_ids))
 
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Replace the weights in place and forget everything computed with the old ones.
+        """Replace the weights in place, without any adapter, and forget everything computed with the old ones.
 
         What `named_tensors` raises is raised; the weights are then a mixture, and may be loaded again.
         """
         call = self._engine.collective_rpc
-        call("rlkit_begin_weights")
         try:
+            call("rlkit_begin_weights")
             if self._shares_process:
                 call("rlkit_load_tensors", args=(named_tensors,))
             else:
@@ -211,6 +248,29 @@ class VLLM:
                     call("rlkit_load_segment", args=(segment, places))
         finally:
             call("rlkit_end_weights")
+        self._has_adapter = False
+        self._forget_computed()
+
+    def load_adapter(self, adapter: AdapterWeights) -> None:
+        """Answer with this adapter in place of any other, and forget everything computed before.
+
+        Raises `ModelError` for a layer that vLLM cannot adapt; what was there before then still answers.
+        """
+        call = self._engine.collective_rpc
+        if self._shares_process:
+            faults = call("rlkit_load_adapter", args=(adapter.scale, list(adapter.named_tensors())))
+        else:
+            for segment, places in written_segments(adapter.named_tensors()):
+                call("rlkit_keep_segment", args=(segment, places))
+            faults = call("rlkit_load_adapter", args=(adapter.scale,))
+        for fault in filter(None, faults):
+            raise ModelError(fault)
+        self._has_adapter = True
+        self._forget_computed()
+
+    def _forget_computed(self) -> None:
+        """Key-value caches of prompt beginnings, and what the vision part made of images: scheduler and workers alike."""
+        self._engine.reset_encoder_cache()
         if not self._engine.reset_prefix_cache():
             raise ModelError(
                 "vLLM kept its prefix cache, which belongs to the old weights; are there unfinished requests?"
@@ -249,7 +309,7 @@ class VLLM:
         gc.collect()
 
 
-def _check_platform(device: str) -> None:
+def check_platform(device: str) -> None:
     """Raises `ModelError` when the installed vLLM computes on another kind of device."""
     try:
         from vllm.platforms import current_platform
@@ -267,34 +327,49 @@ def _start(settings: EngineSettings) -> Any:
     """A vLLM engine that samples and loads as rlkit needs it."""
     from vllm import EngineArgs, LLMEngine
 
-    arguments = EngineArgs(
-        model=str(settings.folder),
-        skip_tokenizer_init=True,
-        generation_config="vllm",
-        dtype=settings.dtype,
-        seed=settings.seed,
-        trust_remote_code=settings.trust_remote_code,
-        max_model_len=settings.max_model_len,
-        max_num_seqs=settings.max_num_seqs,
-        max_num_batched_tokens=settings.max_num_batched_tokens,
-        tensor_parallel_size=settings.tensor_parallel_size,
-        gpu_memory_utilization=settings.gpu_memory_utilization,
-        kv_cache_memory_bytes=settings.kv_cache_bytes,
-        enforce_eager=settings.enforce_eager,
-        enable_prefix_caching=settings.enable_prefix_caching,
-        enable_sleep_mode=settings.device != "cpu",
-        worker_extension_cls=f"{WorkerCalls.__module__}.{WorkerCalls.__qualname__}",
-        max_logprobs=MAX_TOP_LOG_PROBS,
-        disable_log_stats=True,
-        use_tqdm_on_load=False,
-    )
+    text_only = settings.images_per_prompt is None  # the processor of images needs the tokenizer
+    arguments = EngineArgs(**engine_arguments(settings), skip_tokenizer_init=text_only, disable_log_stats=True)
     try:
         return LLMEngine.from_engine_args(arguments)
     except Exception as error:
-        raise _does_not_start(settings, error) from error
+        raise does_not_start(settings, error) from error
 
 
-def _does_not_start(settings: EngineSettings, error: Exception) -> ModelError:
+def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
+    """What vLLM is started with, in this process or as a server."""
+    return {
+        "model": str(settings.folder),
+        "generation_config": "vllm",
+        "dtype": settings.dtype,
+        "seed": settings.seed,
+        "trust_remote_code": settings.trust_remote_code,
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        "max_num_batched_tokens": settings.max_num_batched_tokens,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "gpu_memory_utilization": settings.gpu_memory_utilization,
+        "kv_cache_memory_bytes": settings.kv_cache_bytes,
+        "enforce_eager": settings.enforce_eager,
+        "enable_prefix_caching": settings.enable_prefix_caching,
+        "enable_sleep_mode": settings.device != "cpu",
+        "worker_extension_cls": f"{WorkerCalls.__module__}.{WorkerCalls.__qualname__}",
+        "max_logprobs": MAX_TOP_LOG_PROBS,
+        "use_tqdm_on_load": False,
+        **image_arguments(settings.images_per_prompt),
+        **adapter_arguments(settings.adapter_rank),
+    }
+
+
+def image_arguments(images_per_prompt: int | None) -> dict[str, Any]:
+    """None: for a model of text there is nothing to say."""
+    return (
+        {}
+        if images_per_prompt is None
+        else {"limit_mm_per_prompt": {"image": images_per_prompt, "video": 0, "audio": 0}}
+    )
+
+
+def does_not_start(settings: EngineSettings, error: Exception) -> ModelError:
     return ModelError(f"vLLM does not start with the model in '{settings.folder}': {_one_line(error)}")
 
 
@@ -341,22 +416,26 @@ def _finish_reason(reason: str | None) -> FinishReason | None:
     return known[reason]
 
 
-class WorkerCalls:
+class WorkerCalls(AdapterCalls):
     """Methods that vLLM mixes into its worker class, to be called by name in whatever process the worker lives."""
 
-    model_runner: Any
     model_config: Any
     vllm_config: Any
+    _rlkit_wrappers: Sequence[tuple[nn.Module, str, nn.Module]] = ()
 
     def rlkit_prepare(self) -> None:
         report_log_probs_before_truncation(self.model_runner.sampler)
+        if self.model_runner.device.type == "cpu":
+            clear_blocks_before_use(self.model_runner)
 
     def rlkit_begin_weights(self) -> None:
         from vllm.config import set_current_vllm_config
         from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
 
+        model = self.model_runner.get_model()
+        self._rlkit_wrappers = take_off_adapters(model)
         with set_current_vllm_config(self.vllm_config), torch.no_grad():
-            initialize_layerwise_reload(self.model_runner.get_model())
+            initialize_layerwise_reload(model)
 
     def rlkit_load_tensors(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
         from vllm.config import set_current_vllm_config
@@ -368,16 +447,21 @@ class WorkerCalls:
         self.rlkit_load_tensors(read_segment(segment, places))
 
     def rlkit_end_weights(self) -> None:
-        """Also after a failure: vLLM's own tensors come back in place of those that were waiting for values."""
+        """Also after a failure, that of `rlkit_begin_weights` too: vLLM's own tensors come back in place of those that were
+        waiting for values. The adapters come back whatever happens here: the next update would not find them.
+        """
         from vllm.config import set_current_vllm_config
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
-        with set_current_vllm_config(self.vllm_config), torch.no_grad():
-            model = self.model_runner.get_model()
-            finalize_layerwise_reload(model, self.model_config)
-            _process_tied_weights(model)
-        self.model_runner.reset_encoder_cache()
-        self.model_runner.reset_mm_cache()
+        try:
+            with set_current_vllm_config(self.vllm_config), torch.no_grad():
+                model = self.model_runner.get_model()
+                finalize_layerwise_reload(model, self.model_config)
+                _process_tied_weights(model)
+        finally:
+            wrappers, self._rlkit_wrappers = self._rlkit_wrappers, ()
+            for parent, name, wrapper in wrappers:
+                setattr(parent, name, wrapper)
 
 
 def _process_tied_weights(model: nn.Module) -> None:
@@ -394,57 +478,6 @@ def _process_tied_weights(model: nn.Module) -> None:
         for layer in layers if len(layers) > 1 else ():
             method: Any = layer.quant_method
             method.process_weights_after_loading(layer)
-
-
-def report_log_probs_before_truncation(sampler: Any) -> None:
-    """Let a vLLM sampler return `log_softmax(logits / temperature)` of the chosen tokens; greedy ones at temperature 1.
-
-    vLLM offers log-probs before the temperature, or after top-k, top-p and min-p; with one of those set, neither is what
-    the trainer recomputes.
-    """
-    if hasattr(sampler, "sampling_states"):
-        _temper_states(sampler)
-    else:
-        _temper_metadata(sampler)
-
-
-def _temper_metadata(sampler: Any) -> None:
-    """The sampler of vLLM's first model runner: log-probs are made of raw logits by `compute_logprobs`."""
-    forward, compute_log_probs = sampler.forward, sampler.compute_logprobs
-    temperatures: list[Tensor] = []
-
-    def forward_noting_temperatures(logits: Tensor, sampling_metadata: Any, *others: Any, **named: Any) -> Any:
-        if not sampling_metadata.all_greedy:
-            temperatures.append(sampling_metadata.temperature)
-        try:
-            return forward(logits, sampling_metadata, *others, **named)
-        finally:
-            temperatures.clear()
-
-    def compute_tempered(logits: Tensor) -> Any:
-        if temperatures:
-            divisor = torch.where(temperatures[0] < GREEDY_BELOW, 1.0, temperatures[0])
-            logits = logits.float() / divisor[:, None]
-        return compute_log_probs(logits)
-
-    sampler.logprobs_mode = "raw_logprobs"
-    sampler.forward, sampler.compute_logprobs = forward_noting_temperatures, compute_tempered
-
-
-def _temper_states(sampler: Any) -> None:
-    """The sampler of vLLM's second model runner: log-probs are made of the logits that `sample` returns."""
-    sample = sampler.sample
-    signature = inspect.signature(sample)
-
-    def sample_returning_tempered(*arguments: Any, **named: Any) -> tuple[Tensor, Tensor]:
-        given = signature.bind(*arguments, **named).arguments
-        tempered = given["logits"].float().clone()
-        sampler.sampling_states.apply_temperature(tempered, given["expanded_idx_mapping"], given["idx_mapping_np"])
-        sampled, _ = sample(*arguments, **named)
-        return sampled, tempered
-
-    sampler.logprobs_mode = "processed_logprobs"
-    sampler.sample = sample_returning_tempered
 
 
 def _one_line(error: BaseException) -> str:

@@ -26,7 +26,7 @@ from rlkit.plugin.loader import build_plugin
 from rlkit.rollout.engine_model import EngineModel
 from rlkit.types import Prompt, PromptBatch, SamplingParams
 
-GRACE_S = 10.0
+GRACE_S = 60.0
 """How long an ended process may still be visible."""
 
 

@@ -22,7 +22,7 @@ from rlkit.models.safetensors_io import stream_tensors
 from rlkit.models.tokenizer import load_tokenizer
 from rlkit.protocols.actor import ModelRole, OptimizerSettings
 from rlkit.rollout.engine_model import EngineModel
-from rlkit.types import Prompt, PromptBatch, Rollouts, SamplingParams
+from rlkit.types import CompletionRequest, Prompt, PromptBatch, Rollouts, SamplingParams
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("vllm_on_cpu")]
 
@@ -239,6 +239,22 @@ def test_non_finite_logits_are_reported(engine: VLLMEngine, prompts: PromptBatch
         engine.generate(prompts, SamplingParams(max_tokens=4))
 
 
+def test_weights_that_were_not_finite_leave_nothing_behind(
+    engine: VLLMEngine, prompts: PromptBatch, model_folder: Path
+) -> None:
+    """Blocks of the cache that hold NaN are used again, by prompts that end within a block and by answers that need another."""
+    long = PromptBatch(prompts.prompts, tuple((*ids, *(7,) * 120) for ids in prompts.token_ids))
+    sampling = SamplingParams(max_tokens=12)
+    before = [answers(engine.generate(batch, sampling)) for batch in (prompts, long)]
+    engine.update_weights([(name, tensor * float("nan")) for name, tensor in stream_tensors(model_folder)], 5)
+    for batch in (prompts, long):
+        with pytest.raises(ModelError, match="non-finite logits"):
+            engine.generate(batch, sampling)
+    engine.update_weights(stream_tensors(model_folder), 6)
+    for _ in range(2):  # the second time, with cached beginnings
+        assert [answers(engine.generate(batch, sampling)) for batch in (prompts, long)] == before
+
+
 def test_prompts_beyond_the_context_are_refused_before_work_starts(engine: VLLMEngine) -> None:
     batch = PromptBatch((Prompt(row_id=41),), ((7,) * 500,))
     engine.generate(batch, SamplingParams(max_tokens=12))
@@ -279,6 +295,38 @@ def test_a_device_that_this_vllm_cannot_use_is_refused(
 ) -> None:
     with pytest.raises(ModelError, match=message):
         VLLMEngine(VLLMEngineOptions(), model=engine_model(device=device))
+
+
+def test_an_engine_whose_process_has_died_is_broken_rather_than_the_request(
+    engine: VLLMEngine, prompts: PromptBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    from rlkit.cluster.replica_pool import is_system_error
+
+    def die() -> None:
+        raise EngineDeadError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(engine._vllm._engine, "step", die)
+        with pytest.raises(RuntimeError, match="vLLM's engine has died") as caught:
+            engine.generate(prompts, SamplingParams(max_tokens=2))
+    assert is_system_error(caught.value)
+    assert len(engine.generate(prompts, SamplingParams(max_tokens=2))) == len(prompts)
+
+
+def test_a_request_that_vllm_fails_to_take_leaves_no_work_behind(
+    engine: VLLMEngine, prompts: PromptBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("no memory")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(engine._vllm._engine.engine_core, "add_request", full)
+        with pytest.raises(RuntimeError, match="no memory"):
+            engine.submit(CompletionRequest("a", prompts.token_ids[0], SamplingParams(max_tokens=2)))
+    assert not engine.has_work
+    assert len(engine.generate(prompts, SamplingParams(max_tokens=2))) == len(prompts)
 
 
 def test_a_model_that_vllm_cannot_compute_is_refused_at_the_start(

@@ -1,148 +1,128 @@
-/* Curves as SVG. Pointing at one chart moves the cursor of all of them to the same step. */
-const HEIGHT = 190, RIGHT = 14, TOP = 10, BOTTOM = 24;
-const SMOOTHED_FROM = 40;
+/* A card for each chart. Pointing at one moves the cursor of all of them; dragging over one shows that stretch in all. */
 const cursors = [];
-const isSmoothed = (chart, s) => !chart.markers && chart.kind === "lines" && s.x.length >= SMOOTHED_FROM;
-const colour = (index) => `var(--c${index % 8})`;
 
-function showStep(step) { cursors.forEach((show) => show(step)); }
+function showAt(place) { cursors.forEach((show) => show(place)); }
 
-/* domain: first and last step of the whole run, so that all charts have one horizontal axis. */
-function chartCard(chart, domain) {
+/* Gives every series its colour: by name in a single run, by run where there are several (the names then differ in dashes). */
+function prepareCharts(data) {
+  const several = data.runs.length > 1;
+  for (const chart of data.charts) {
+    const names = [...new Set(chart.series.map((s) => s.name))];
+    chart.names = names;
+    for (const s of chart.series) {
+      s.colour = colour(several ? s.run : names.indexOf(s.name));
+      s.dash = several ? DASHES[names.indexOf(s.name) % DASHES.length] : "";
+      s.seconds = secondsAt(data.runs[s.run].clock, s.x);
+    }
+  }
+}
+
+/* First and last place of all charts, so that they have one horizontal axis. */
+function domainOf(charts) {
+  const ends = charts.flatMap((chart) => chart.series.filter((s) => !view.hidden.has(s.run)).flatMap((s) => { const at = placesOf(s); return at.length ? [at[0], at[at.length - 1]] : []; }));
+  return ends.length ? [ends.reduce((a, b) => Math.min(a, b)), ends.reduce((a, b) => Math.max(a, b))] : [0, 1];
+}
+
+function chartCard(chart, data) {
   const place = element("div", { class: "plot", style: `height: ${HEIGHT}px` });
-  const legend = element("div", { class: "legend" });
   const at = element("span", { class: "at" });
-  const [first, last] = domain;
-  const steps = [...new Set(chart.series.flatMap((s) => s.x))].sort((a, b) => a - b);
-  let moveCursor = () => {};
-  const values = chart.series.map((s, index) => {
-    const value = element("b", {});
-    const key = element("span", { class: "key", style: `--c: ${colour(index)}` }, element("span", { class: "name" }, s.name), value);
-    legend.append(key);
-    return value;
-  });
+  const expand = element("button", { type: "button", class: "expand", title: "larger", "aria-label": `${chart.title}: larger` }, "⤢");
+  const visible = () => chart.series.filter((s) => !view.hidden.has(s.run));
+  const legend = data.runs.length > 1 ? runLegend(chart, data.runs) : seriesLegend(chart);
   const unit = unitName(chart.unit);
-  const show = (step) => {
-    const shown = steps[step === null ? steps.length - 1 : nearest(steps, step)];
-    at.textContent = `${unit ? `${unit}, ` : ""}step ${shown.toLocaleString("en")}`;
-    chart.series.forEach((s, index) => { values[index].textContent = legendText(chart, s, nearest(s.x, shown)); });
-    moveCursor(step === null ? null : shown);
+  let picture = null;
+  const show = (wanted) => {
+    const shown = visible().map((s) => placesOf(s)).filter((places) => places.length);
+    if (!shown.length) { at.textContent = ""; return; }
+    const last = shown.reduce((most, places) => Math.max(most, places[places.length - 1]), -Infinity);
+    const target = wanted === null ? Math.min(last, view.zoom ? view.zoom[1] : last) : wanted;
+    const near = shown.map((places) => places[nearest(places, target)]).reduce((a, b) => (Math.abs(b - target) < Math.abs(a - target) ? b : a));
+    const where = view.axis === "time" ? `after ${clockLabel(near)}` : `step ${near.toLocaleString("en")}`;
+    at.textContent = [unit, where, picture && view.log && !picture.isLog ? "linear: not above zero" : ""].filter(Boolean).join(", ");
+    legend.show(near);
+    if (picture) picture.moveCursor(wanted === null ? null : near);
   };
   cursors.push(show);
   const draw = (width) => {
-    const picture = drawPlot(chart, width, first, last);
-    moveCursor = picture.moveCursor;
-    const follow = (event) => showStep(picture.stepAt(event.clientX));
-    for (const kind of ["pointermove", "pointerdown"]) picture.svg.addEventListener(kind, follow);
-    picture.svg.addEventListener("pointerleave", () => showStep(null));
+    picture = drawPlot(chart, visible(), width, parseInt(place.style.height, 10), domainOf(data.charts));
+    follow(picture);
     place.replaceChildren(picture.svg);
+    show(null);
   };
+  expand.addEventListener("click", () => {
+    const wide = card.classList.toggle("large");
+    place.style.height = `${wide ? TALL : HEIGHT}px`;
+    expand.textContent = wide ? "⤡" : "⤢";
+    redraw();
+  });
   show(null);
-  const head = element("div", { class: "head" }, element("h3", {}, chart.title), at);
-  return responsive(element("div", { class: "card" }, head, element("div", { class: "note" }, chart.note), place, legend), place, draw);
+  const head = element("div", { class: "head" }, element("h3", {}, chart.title), at, expand);
+  const card = element("div", { class: "card" }, head, element("div", { class: "note" }, chart.note), place, legend.made);
+  return responsive(card, place, draw);
 }
 
-function legendText(chart, s, at) {
-  const bounds = chart.markers && s.low && s.low[at] !== undefined && s.low[at] !== null
-    ? ` (${formatted(s.low[at], chart.unit)} to ${formatted(s.high[at], chart.unit)})` : "";
-  return formatted(s.y[at], chart.unit) + bounds;
-}
-
-function drawPlot(chart, width, first, last) {
-  const stack = chart.kind === "stack";
-  const series = stack ? stacked(chart.series) : chart.series;
-  const known = series.flatMap((s) => [...s.y, ...(s.low || []), ...(s.high || [])]).filter((v) => v !== null);
-  const [low, high, ticks, gap] = axis(known.reduce((a, b) => Math.min(a, b)), known.reduce((a, b) => Math.max(a, b)), chart.unit);
-  const labels = ticks.map((tick) => tickLabel(tick, chart.unit, gap));
-  const left = 10 + 6.3 * Math.max(...labels.map((label) => label.length)), room = width - left - RIGHT;
-  const x = (step) => left + (last === first ? 0.5 : (step - first) / (last - first)) * room;
-  const y = (value) => TOP + (1 - (value - low) / (high - low)) * (HEIGHT - TOP - BOTTOM);
-  const svg = element("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": `${chart.title}: ${chart.note}` });
-  ticks.forEach((tick, at) => {
-    svg.append(element("line", { class: "grid", x1: left, x2: width - RIGHT, y1: y(tick), y2: y(tick) }));
-    svg.append(element("text", { x: left - 7, y: y(tick) + 4, "text-anchor": "end" }, labels[at]));
+/* Pointer: move the cursors; a drag picks a stretch; a double click shows the whole again. */
+function follow(picture) {
+  let from = null;
+  const { svg } = picture;
+  svg.addEventListener("pointerdown", (event) => { from = picture.placeAt(event.clientX); showAt(from); });
+  svg.addEventListener("pointermove", (event) => {
+    const place = picture.placeAt(event.clientX);
+    showAt(place);
+    if (from !== null && event.buttons) picture.pick(from, place);
   });
-  for (const step of stepTicks(first, last, room)) {
-    svg.append(element("text", { x: x(step), y: HEIGHT - 6, "text-anchor": "middle" }, step.toLocaleString("en")));
-  }
-  series.forEach((s, index) => (stack ? drawLayer(svg, s, index, x, y) : drawCurve(svg, s, index, x, y, chart)));
-  const cursor = element("line", { class: "cursor", y1: TOP, y2: HEIGHT - BOTTOM, visibility: "hidden" });
-  const dots = series.map((s, index) => element("circle", { class: "dot", r: 3.6, fill: colour(index), visibility: "hidden" }));
-  svg.append(cursor, ...dots);
-  const moveCursor = (step) => {
-    cursor.setAttribute("visibility", step === null ? "hidden" : "visible");
-    if (step !== null) for (const end of ["x1", "x2"]) cursor.setAttribute(end, x(step));
-    series.forEach((s, index) => {
-      const at = step === null ? 0 : nearest(s.x, step), value = s.y[at];
-      const visible = step !== null && value !== null && value !== undefined;
-      dots[index].setAttribute("visibility", visible ? "visible" : "hidden");
-      if (visible) { dots[index].setAttribute("cx", x(s.x[at])); dots[index].setAttribute("cy", y(value)); }
-    });
-  };
-  const stepAt = (clientX) => first + ((clientX - svg.getBoundingClientRect().left - left) / room) * (last - first);
-  return { svg, moveCursor, stepAt };
-}
-
-function drawLayer(svg, s, index, x, y) {
-  const upper = s.x.map((step, at) => `${x(step).toFixed(2)},${y(s.y[at]).toFixed(2)}`);
-  const lower = s.x.map((step, at) => `${x(step).toFixed(2)},${y(s.floor[at]).toFixed(2)}`).reverse();
-  svg.append(element("path", { d: `M${[...upper, ...lower].join("L")}Z`, fill: colour(index), "fill-opacity": 0.8, stroke: colour(index), "stroke-width": s.x.length > 1 ? 0 : 6 }));
-}
-
-/* A long curve is drawn twice: thin as it is, thick as the mean of neighbouring steps. */
-function drawCurve(svg, s, index, x, y, chart) {
-  const markers = chart.markers;
-  const bounded = s.low && s.low.length > 0;
-  if (bounded && !markers && s.x.length > 1) {
-    const upper = s.x.map((step, at) => `${x(step).toFixed(2)},${y(s.high[at]).toFixed(2)}`);
-    const lower = s.x.map((step, at) => `${x(step).toFixed(2)},${y(s.low[at]).toFixed(2)}`).reverse();
-    svg.append(element("path", { d: `M${[...upper, ...lower].join("L")}Z`, fill: colour(index), "fill-opacity": 0.13 }));
-  }
-  const isLong = isSmoothed(chart, s);
-  const line = { fill: "none", stroke: colour(index), "stroke-linejoin": "round", "stroke-linecap": "round" };
-  svg.append(element("path", { d: linePath(s.x, s.y, x, y), ...line, "stroke-width": isLong ? 1 : 1.9, "stroke-opacity": isLong ? (s.x.length > 400 ? 0.22 : 0.35) : 1 }));
-  if (isLong) svg.append(element("path", { d: linePath(s.x, smoothed(s.y, Math.round(s.x.length / 24)), x, y), ...line, "stroke-width": 2.1 }));
-  if (!markers && s.x.length > 1) return;
-  s.x.forEach((step, at) => {
-    if (s.y[at] === null) return;
-    if (bounded && s.low[at] !== null) {
-      svg.append(element("line", { x1: x(step), x2: x(step), y1: y(s.low[at]), y2: y(s.high[at]), stroke: colour(index), "stroke-width": 1.4, "stroke-opacity": 0.6 }));
-    }
-    svg.append(element("circle", { cx: x(step), cy: y(s.y[at]), r: 3.2, fill: colour(index) }));
-    if (index === 0 && step === chart.ring) {
-      svg.append(element("circle", { class: "ring", cx: x(step), cy: y(s.y[at]), r: 7, fill: "none", stroke: colour(index), "stroke-width": 1.6 }));
-    }
+  svg.addEventListener("pointerup", (event) => {
+    const start = from, to = picture.placeAt(event.clientX);
+    from = null;
+    picture.pick(null);
+    const least = Math.abs(picture.placeAt(event.clientX + 12) - to);
+    if (start === null || Math.abs(to - start) < least) return;
+    view.zoom = [Math.min(start, to), Math.max(start, to)];
+    view.zoomed();
   });
+  svg.addEventListener("pointerleave", () => { from = null; picture.pick(null); showAt(null); });
+  svg.addEventListener("dblclick", () => { view.zoom = null; view.zoomed(); });
 }
 
-function linePath(steps, values, x, y) {
-  let path = "", pen = "M";
-  steps.forEach((step, at) => {
-    if (values[at] === null) { pen = "M"; return; }
-    path += `${pen}${x(step).toFixed(2)},${y(values[at]).toFixed(2)}`;
-    pen = "L";
-  });
-  return path;
+function valueAt(chart, s, place, withBounds) {
+  const places = placesOf(s);
+  if (!places.length) return "–";
+  const at = nearest(places, place);
+  const bounds = withBounds && chart.markers && s.low && s.low.length ? interval(s.low[at], s.high[at], chart.unit) : "";
+  return formatted(s.y[at], chart.unit) + (bounds && ` (${bounds})`);
 }
 
-function stacked(series) {
-  const sums = series[0].x.map(() => 0);
-  return series.map((s) => {
-    const floor = [...sums];
-    s.y.forEach((value, at) => { sums[at] += value || 0; });
-    return { ...s, floor, y: [...sums], low: [], high: [] };
+function seriesLegend(chart) {
+  const values = chart.series.map(() => element("b", {}));
+  const made = element("div", { class: "legend" }, chart.series.map((s, index) =>
+    element("span", { class: "key", style: `--c: ${s.colour}` }, element("span", { class: "name" }, s.name), values[index])));
+  return { made, show: (place) => chart.series.forEach((s, index) => { values[index].textContent = valueAt(chart, s, place, true); }) };
+}
+
+/* A row for each run, a column for each of the chart's curves. */
+function runLegend(chart, runs) {
+  const rows = runs.map((run, number) => ({ number, series: chart.names.map((name) => chart.series.find((s) => s.run === number && s.name === name)) })).filter((row) => row.series.some(Boolean));
+  const cells = rows.map((row) => row.series.map(() => element("td", {})));
+  const bodies = rows.map((row, at) => element("tr", { style: `--c: ${colour(row.number)}` }, element("th", { scope: "row" }, element("span", { class: "name" }, runs[row.number].label)), cells[at]));
+  const heads = chart.names.map((name, at) => element("th", { class: "column", scope: "col" }, DASHES[at % 4] ? element("svg", { width: 22, height: 6, class: "dash" }, element("line", { x1: 0, x2: 22, y1: 3, y2: 3, "stroke-dasharray": DASHES[at % 4] })) : null, ` ${name}`));
+  const head = chart.names.length > 1 ? element("thead", {}, element("tr", {}, element("th", {}), heads)) : null;
+  const made = element("div", { class: "legend scroll" }, element("table", { class: "by-run" }, head, element("tbody", {}, bodies)));
+  const show = (place) => rows.forEach((row, at) => {
+    bodies[at].hidden = view.hidden.has(row.number);
+    row.series.forEach((s, column) => { cells[at][column].textContent = s ? valueAt(chart, s, place, chart.names.length === 1) : "–"; });
   });
+  return { made, show };
 }
 
 /* Where the time went over the whole run, a bar for each stage. */
-function stageBars(stages) {
-  const total = stages.reduce((sum, stage) => sum + stage.seconds, 0);
-  const bars = stages.map((stage, index) => [
+function stageBars(run, several) {
+  const total = run.stages.reduce((sum, stage) => sum + stage.seconds, 0);
+  const bars = run.stages.map((stage, index) => [
     element("span", { class: "name" }, stage.name),
     element("span", { class: "bar" }, element("span", { style: `width: ${((100 * stage.seconds) / total).toFixed(2)}%; background: ${colour(index)}` })),
     element("b", {}, `${+((100 * stage.seconds) / total).toPrecision(2)} %`),
     element("span", { class: "spent" }, seconds(stage.seconds)),
   ]);
-  return element("div", { class: "card" }, element("div", { class: "head" }, element("h3", {}, "Where the time went")),
+  return element("div", { class: "card" }, element("div", { class: "head" }, element("h3", {}, several ? `Where the time went: ${run.label}` : "Where the time went")),
     element("div", { class: "note" }, `${seconds(total)} in steps, validation and checkpoints aside`), element("div", { class: "bars" }, bars));
 }

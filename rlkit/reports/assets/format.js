@@ -14,11 +14,12 @@ function element(name, attributes, ...children) {
 }
 
 function plain(value) {
-  const size = Math.abs(value);
+  if (value < 0) return `−${plain(-value)}`;
   if (value === 0) return "0";
-  if (size >= 1e6 || size < 1e-4) return value.toExponential(2).replace("e+", "e").replace(/\.?0+e/, "e");
-  if (size >= 1e4) return Math.round(value).toLocaleString("en");
-  if (size >= 100) return value.toFixed(Number.isInteger(value) ? 0 : 1);
+  if (value >= 1e6 || value < 1e-4) return value.toExponential(2).replace("e+", "e").replace(/\.?0+e/, "e");
+  if (value >= 1e4) return Math.round(value).toLocaleString("en");
+  if (value !== 1 && Math.abs(value - 1) < 5e-4) return value.toFixed(5);
+  if (value >= 100) return value.toFixed(Number.isInteger(value) ? 0 : 1);
   return String(+value.toPrecision(3));
 }
 
@@ -31,6 +32,7 @@ function scaled(value, base, units) {
 function formatted(value, unit) {
   if (value === null || value === undefined) return "–";
   if (unit === "bytes") return scaled(value, 1024, [" B", " KiB", " MiB", " GiB", " TiB"]);
+  if (unit === "share" && value > 0 && value < 5e-5) return "< 0.01 %";
   if (unit === "share") return `${+(100 * value).toPrecision(3)} %`;
   if (unit === "tokens/s") return scaled(value, 1000, ["", "k", "M"]);
   if (unit === "s") return seconds(value);
@@ -52,7 +54,8 @@ function tickLabel(value, unit, gap) {
   if (shown !== 0 && (size >= 1e6 || shownGap < 1e-4)) return plain(shown);
   let digits = Math.max(0, -Math.floor(Math.log10(shownGap) + 1e-9));
   if (Math.abs(shownGap * 10 ** digits - Math.round(shownGap * 10 ** digits)) > 1e-6) digits += 1;
-  const text = shown === 0 ? "0" : Math.abs(shown) >= 1e4 ? shown.toLocaleString("en") : shown.toFixed(digits);
+  const number = Math.abs(shown) >= 1e4 ? Math.abs(shown).toLocaleString("en") : Math.abs(shown).toFixed(digits);
+  const text = shown === 0 ? "0" : shown < 0 ? `−${number}` : number;
   return unit === "share" ? `${text} %` : text;
 }
 
@@ -65,16 +68,25 @@ function duration(value) {
   return minutes ? `${minutes} min ${whole % 60} s` : `${whole} s`;
 }
 
-/* A card whose picture is drawn anew for the width that it gets: on a phone, in a window made larger, when unfolded.
-   The place has its height from the start: drawing must not change the layout that is being observed. */
-function responsive(card, place, draw) {
-  let drawn = 0;
-  const update = () => {
-    const width = Math.round(place.clientWidth);
-    if (width < 40 || width === drawn) return;
-    drawn = width;
-    draw(width);
-  };
-  new ResizeObserver(update).observe(place);
-  return card;
+/* With its sign, and a true minus. */
+function signed(value, digits = 3) {
+  if (value === null || value === undefined) return "–";
+  const text = plain(+value.toPrecision(digits));
+  return value > 0 ? `+${text}` : text;
+}
+
+/* White space that can be seen. */
+function visibleText(text) {
+  return text.replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/^ | $/g, "␣");
+}
+
+const numberOr = (text, missing) => (text.trim() === "" || Number.isNaN(Number(text)) ? missing : Number(text));
+
+/* Three digits behind the point, so that a column of them can be compared. */
+const evenDigits = (value) => (value === null || value === undefined ? "–" : Math.abs(value) < 10 ? value.toFixed(3).replace("-", "−") : plain(value));
+
+function interval(low, high, unit) {
+  if (low === null || high === null || low === undefined || high === undefined) return "";
+  const write = unit === "" && Math.max(Math.abs(low), Math.abs(high)) >= 0.01 ? evenDigits : (value) => formatted(value, unit);
+  return `${write(low)} to ${write(high)}`;
 }

@@ -181,6 +181,32 @@ def a_broken_gradient_is_skipped_and_counted(context: ContractContext) -> None:
     )
 
 
+def a_mini_batch_without_a_token_to_learn_from_changes_nothing(context: ContractContext) -> None:
+    """Neither weight decay nor what the moments remember may move a model for which every answer was rejected."""
+    import torch
+
+    experience, batch, backend = made_up_experience(context), random_conversations(context), context.build()
+    rejected = replace(
+        experience, loss_mask=experience.loss_mask.with_values(torch.zeros_like(experience.loss_mask.values))
+    )
+    unread = replace(batch, loss_mask=batch.loss_mask.with_values(torch.zeros_like(batch.loss_mask.values)))
+    actor = backend.build_actor(model_role(context))
+    critic, trainee = backend.build_critic(model_role(context)), backend.build_supervised(model_role(context))
+    actor.update_policy(experience, policy_objective(), temperature=1.0)
+    critic.update_values(experience, value_objective())
+    trainee.update_supervised(batch)
+    before = [_weights(model) for model in (actor, critic, trainee)]
+    metrics = {
+        **actor.update_policy(rejected, policy_objective(), temperature=1.0),
+        **critic.update_values(rejected, value_objective()),
+        **trainee.update_supervised(unread),
+    }
+    for area, model, weights in zip(("actor", "critic", "sft"), (actor, critic, trainee), before, strict=True):
+        _same_weights(_weights(model), weights, f"{area} after an update without a loss token", tolerance=0.0)
+        name = f"{area}/skipped_steps"
+        assert metrics.get(name) == 1, f"{name} is {metrics.get(name)} after an update without a loss token"
+
+
 def exported_weights_are_whole_and_carry_hugging_face_names(context: ContractContext) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -354,6 +380,7 @@ CHECKS: tuple[Callable[[ContractContext], None], ...] = (
     dropout_is_switched_off,
     the_reference_stays_as_it_is,
     a_broken_gradient_is_skipped_and_counted,
+    a_mini_batch_without_a_token_to_learn_from_changes_nothing,
     exported_weights_are_whole_and_carry_hugging_face_names,
     a_saved_policy_goes_on_with_the_same_bits,
     nothing_is_pickled,

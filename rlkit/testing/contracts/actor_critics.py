@@ -89,6 +89,20 @@ def the_head_alone_learns_in_its_warm_up(context: ContractContext) -> None:
     _has(metrics, "critic/loss", "critic/grad_norm", "critic/lr")
 
 
+def the_head_is_on_a_schedule_of_its_own(context: ContractContext) -> None:
+    """It learns in its warm-up too, so its rate falls over more steps than the trunk's."""
+    experience, role = made_up_experience(context), model_role(context)
+    assert role.optimizer is not None
+    head = replace(role.optimizer, lr=HEAD_LR, schedule="linear", warmup_steps=0, total_steps=4, min_lr_ratio=0.0)
+    model = context.build().build_actor_critic(role, head=head)
+    rates = [
+        model.update_head(experience, value_objective())["critic/lr"],
+        model.update_jointly(experience, joint_objective(), temperature=1.0)["critic/lr"],
+    ]
+    for rate, expected in zip(rates, (HEAD_LR, 0.75 * HEAD_LR), strict=True):
+        assert abs(rate - expected) < 1e-9, f"critic/lr is {rate:g} where the head's own schedule has {expected:g}"
+
+
 def joint_updates_learn_the_returns(context: ContractContext) -> None:
     experience = made_up_experience(context)
     model = _build(context.build(), context)
@@ -168,6 +182,7 @@ CHECKS: tuple[Callable[[ContractContext], None], ...] = (
     the_value_loss_teaches_the_trunk,
     one_pass_gives_log_probs_and_values,
     the_head_alone_learns_in_its_warm_up,
+    the_head_is_on_a_schedule_of_its_own,
     joint_updates_learn_the_returns,
     splitting_the_mini_batch_leaves_the_joint_update_alone,
     a_saved_actor_critic_goes_on_with_the_same_bits,
@@ -177,7 +192,9 @@ CHECKS: tuple[Callable[[ContractContext], None], ...] = (
 
 
 def _build(backend: Any, context: ContractContext, *, tokens: int = WHOLE) -> Any:
-    return backend.build_actor_critic(model_role(context, tokens=tokens), head_lr=HEAD_LR)
+    role = model_role(context, tokens=tokens)
+    assert role.optimizer is not None
+    return backend.build_actor_critic(role, head=replace(role.optimizer, lr=HEAD_LR))
 
 
 def _learn(

@@ -74,6 +74,25 @@ def merged_weights_are_the_policy(context: ContractContext) -> None:
     assert bool((after == before).all()), "exporting the weights changed the policy"
 
 
+def the_exported_adapter_is_what_was_merged(context: ContractContext) -> None:
+    """Of actors that offer `export_adapter` only."""
+    from rlkit.models.adapter_folder import merged_weights
+    from rlkit.models.safetensors_io import stream_tensors
+
+    backend = context.build()
+    actor = _adapted(backend, context)
+    if actor is None or not hasattr(actor, "export_adapter"):
+        return
+    _update(actor, context)
+    expected = dict(actor.export_weights())
+    for name, tensor in merged_weights(stream_tensors(adapted_role(context).path), actor.export_adapter()):
+        if name in expected:  # tied tensors are exported once
+            error = float((tensor - expected[name]).abs().max())
+            assert error < MERGE_TOLERANCE, (
+                f"{name}: base model and exported adapter are off the merged one by {error:.2g}"
+            )
+
+
 def a_saved_adapter_is_small_and_goes_on_with_the_same_bits(context: ContractContext) -> None:
     backend = context.build()
     first = _adapted(backend, context)
@@ -99,6 +118,7 @@ CHECKS: tuple[Callable[[ContractContext], None], ...] = (
     an_adapter_starts_as_the_model_and_leaves_it_as_it_is,
     only_adapted_weights_change,
     merged_weights_are_the_policy,
+    the_exported_adapter_is_what_was_merged,
     a_saved_adapter_is_small_and_goes_on_with_the_same_bits,
 )
 

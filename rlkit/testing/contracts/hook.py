@@ -31,14 +31,11 @@ CHECKS: tuple[Callable[[ContractContext], None], ...] = (
 
 
 def _relay(context: ContractContext) -> HookRelay:
-    import inspect
+    from rlkit.plugin.hooks import HookRelay, make_hook
 
-    from rlkit.plugin.hooks import HookRelay
-
-    target = context.plugin.target
-    hook = target() if inspect.isclass(target) else target
     relay = HookRelay()
-    relay.add(context.plugin.name, hook)
+    parsed = context.plugin.parse_options(context.options, where="options")
+    relay.add(context.plugin.name, make_hook(context.plugin.target, parsed))
     return relay
 
 
@@ -55,7 +52,7 @@ def _run(context: ContractContext, *, first_step: int, metrics: dict[str, float]
     rewards = FakeScorer().score([Sample(prompt, text) for prompt, text in zip(rollouts.prompts, texts, strict=True)])
     relay.run_started(run=run)
     for step in range(first_step + 1, 3):
-        relay.rollouts_ready(run=run, step=step, rollouts=rollouts, rewards=rewards)
+        relay.rollouts_ready(run=run, step=step, rollouts=rollouts, rewards=rewards, responses=texts)
         relay.step_finished(run=run, step=step, metrics=metrics)
         relay.validation_finished(run=run, step=step, metrics={"validation/score": 0.5})
         relay.checkpoint_saved(run=run, step=step, folder=context.tmp_path)

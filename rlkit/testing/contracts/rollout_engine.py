@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rlkit.errors import ModelError
 from rlkit.types import Prompt, PromptBatch, Rollouts, SamplingParams
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from rlkit.rollout.engine_model import EngineModel
     from rlkit.testing import ContractContext
+    from rlkit.types import AdapterWeights
 
 PROMPTS = ("2", "17+4=", "3-1=", "88", "5+5+5=12")
 LOG_PROB_TOLERANCE = 1e-4  # nats, float32
@@ -95,13 +98,18 @@ def the_seed_decides_whatever_the_batch(context: ContractContext) -> None:
 
 
 def log_probs_agree_with_a_recomputation(context: ContractContext) -> None:
+    """Of every engine that does not say `gives_log_probs = False`; see `rlkit.protocols.RolloutEngine`."""
     for temperature in (1.0, 0.7):
         with _engine(context) as (engine, model):
             rollouts = engine.generate(
                 _prompts(model), SamplingParams(max_tokens=8, samples=2, seed=7, temperature=temperature)
             )
-        if rollouts.rollout_log_probs is None:
+        if not getattr(engine, "gives_log_probs", True):
+            assert rollouts.rollout_log_probs is None, "rollout_log_probs are there, but gives_log_probs is False"
             return
+        assert rollouts.rollout_log_probs is not None, (
+            "rollout_log_probs is None; an engine that cannot give them says so with gives_log_probs = False"
+        )
         _compare_log_probs(rollouts, _reference_model(model), temperature)
 
 
@@ -159,6 +167,24 @@ def wrong_updates_are_refused(context: ContractContext) -> None:
             raise AssertionError(f"update_weights accepted {what}; a ModelError was expected")
 
 
+def weights_that_are_not_finite_leave_nothing_behind(context: ContractContext) -> None:
+    """A cache that is used again holds NaN then, and 0 * NaN is NaN: an engine has to do more than to give it no weight."""
+    sampling = SamplingParams(max_tokens=6, seed=10)
+    with _engine(context) as (engine, model):
+        prompts = _prompts(model)
+        before = _answers(engine.generate(prompts, sampling))
+        weights = list(model.family.export_weights(_reference_model(model)))
+        engine.update_weights([(name, tensor * float("nan")) for name, tensor in weights], 1)
+        with contextlib.suppress(ModelError):
+            engine.generate(prompts, sampling)
+        engine.update_weights(weights, 2)
+        try:
+            after = _answers(engine.generate(prompts, sampling))
+        except ModelError as error:
+            raise AssertionError(f"finite weights do not answer after weights that were not: {error}") from error
+        assert after == before, "weights that were not finite changed later answers"
+
+
 def memory_goes_and_comes_back(context: ContractContext) -> None:
     sampling = SamplingParams(max_tokens=6, seed=9)
     with _engine(context) as (engine, model):
@@ -174,6 +200,48 @@ def memory_goes_and_comes_back(context: ContractContext) -> None:
             assert _answers(engine.generate(prompts, sampling)) == before, (
                 "release, resume and update changed the answers"
             )
+        engine.release(["kv_cache"])
+        engine.update_weights(weights, 2)
+        engine.resume(["kv_cache"])
+        assert _answers(engine.generate(prompts, sampling)) == before, (
+            "weights that came while the KV cache was released changed the answers"
+        )
+
+
+def an_adapter_answers_as_the_merged_model(context: ContractContext) -> None:
+    """Of engines that take adapters only; see `rlkit.protocols.adapters`."""
+    import torch
+
+    from rlkit.models.adapter_folder import merged_weights
+    from rlkit.types import AdapterWeights
+
+    sampling = SamplingParams(max_tokens=8, samples=2, seed=10)
+    with _engine(context, lora_rank=4) as (engine, model):
+        if not getattr(engine, "takes_adapters", False):
+            return
+        prompts = _prompts(model)
+        base = dict(model.family.export_weights(_reference_model(model)))
+        plain = _answers(engine.generate(prompts, sampling))
+        for version, seed in ((1, 1), (2, 2)):
+            adapter = _random_adapter(base, seed)
+            merged = _reference_model(model)
+            merged.load_state_dict(dict(merged_weights(base.items(), adapter)), strict=False)
+            engine.update_adapter(adapter, version)
+            for matrix in (matrix for pair in adapter.layers.values() for matrix in pair):
+                matrix.zero_()
+            rollouts = engine.generate(prompts, sampling)
+            assert rollouts.policy_version == version, f"policy_version is {rollouts.policy_version}, not {version}"
+            assert _answers(rollouts) != plain, "the answers did not change with the adapter"
+            _compare_log_probs(rollouts, merged, 1.0)
+        unknown = AdapterWeights(1.0, {"no.such.layer": (torch.zeros(4, 8), torch.zeros(8, 4))})
+        try:
+            engine.update_adapter(unknown, 3)
+        except ModelError:
+            pass
+        else:
+            raise AssertionError("update_adapter accepted an unknown layer; a ModelError was expected")
+        engine.update_weights(base.items(), 4)
+        assert _answers(engine.generate(prompts, sampling)) == plain, "update_weights left the adapter in place"
 
 
 def closing_twice_is_harmless(context: ContractContext) -> None:
@@ -192,13 +260,15 @@ CHECKS: tuple[Callable[[ContractContext], None], ...] = (
     greedy_takes_the_likeliest_token,
     updated_weights_are_the_ones_that_answer,
     wrong_updates_are_refused,
+    weights_that_are_not_finite_leave_nothing_behind,
     memory_goes_and_comes_back,
+    an_adapter_answers_as_the_merged_model,
     closing_twice_is_harmless,
 )
 
 
 @contextlib.contextmanager
-def _engine(context: ContractContext) -> Iterator[tuple[Any, EngineModel]]:
+def _engine(context: ContractContext, *, lora_rank: int = 0) -> Iterator[tuple[Any, EngineModel]]:
     """An engine on the suite's tiny model, closed at the end."""
     from rlkit.models.registry import find_family
     from rlkit.models.tokenizer import load_tokenizer
@@ -213,6 +283,7 @@ def _engine(context: ContractContext) -> Iterator[tuple[Any, EngineModel]]:
         device="cpu",
         trust_remote_code=False,
         seed=0,
+        lora_rank=lora_rank,
     )
     engine = context.build(model=model)
     try:
@@ -254,6 +325,24 @@ def _changed_model(model: EngineModel) -> Any:
     with torch.no_grad():
         embeddings.copy_(embeddings.flip(0))
     return module
+
+
+def _random_adapter(base: Mapping[str, Tensor], seed: int) -> AdapterWeights:
+    """Of rank 4 on the query and down projections, with nothing zero: visibly another policy."""
+    import torch
+
+    from rlkit.types import AdapterWeights
+
+    generator = torch.Generator().manual_seed(seed)
+    layers = {
+        name.removesuffix(".weight"): (
+            torch.randn(4, weight.shape[1], generator=generator) / 8,
+            torch.randn(weight.shape[0], 4, generator=generator) / 8,
+        )
+        for name, weight in base.items()
+        if "q_proj" in name or "down_proj" in name
+    }
+    return AdapterWeights(2.0, layers)
 
 
 def _compare_log_probs(rollouts: Rollouts, reference: Any, temperature: float) -> None:

@@ -49,6 +49,23 @@ def served_answers_are_those_of_generate(engine: Any, model: EngineModel) -> Non
 
 
 @_if_offered
+def served_samples_are_those_of_generate(engine: Any, model: EngineModel) -> None:
+    rollouts = engine.generate(_prompts(model), replace(SAMPLING, samples=3))
+    expected = [row.tolist() for row in rollouts.response_ids.rows()]
+    requests = [
+        replace(request, request_id=f"{request.request_id}-{sample}", sample=sample)
+        for request in _requests(model, SAMPLING)
+        for sample in range(3)
+    ]
+    answers = _run(engine, requests)
+    for request, tokens in zip(requests, expected, strict=True):
+        answer = answers[request.request_id].tokens
+        assert answer == tokens, (
+            f"sample {request.sample} of row {request.row_id}: generate answers {tokens}, submit and step {answer}"
+        )
+
+
+@_if_offered
 def different_sampling_side_by_side(engine: Any, model: EngineModel) -> None:
     kinds = (
         SAMPLING,
@@ -178,6 +195,7 @@ def an_idle_engine_has_nothing_to_say(engine: Any, model: EngineModel) -> None:
 
 CHECKS: tuple[Callable[[ContractContext], None], ...] = (
     served_answers_are_those_of_generate,
+    served_samples_are_those_of_generate,
     different_sampling_side_by_side,
     requests_join_while_others_run,
     aborted_requests_are_gone,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import torch
 from torch import Tensor
 
 from rlkit.algos.aggregation import Denominators
-from rlkit.algos.objective import PolicyObjective
+from rlkit.algos.metric_totals import in_area
+from rlkit.algos.objective import ObjectiveShare, PolicyObjective
+from rlkit.algos.packed_objective import policy_share
 from rlkit.protocols.actor import LogProbs, ModelRole
 from rlkit.types import Experience, Rollouts
 
-from .held_model import HeldModel, TrainedModel
+from .held_model import HeldModel, TrainedModel, learn_rows
 
 
 @torch.no_grad()
@@ -61,16 +61,11 @@ class Actor(TrainedModel):
         experience = objective.prepare(
             experience, lambda: self.compute_log_probs(rollouts, temperature=temperature).log_probs
         )
-        denominators = Denominators.of(experience.loss_mask.padded(False))
-        metrics: dict[str, float] = defaultdict(float)
-        for index in range(len(experience)):
-            row = experience.select([index])
+
+        def share_of(row: Experience, denominators: Denominators) -> ObjectiveShare:
             prompt, response = row.rollouts.prompt_ids.values, row.rollouts.response_ids.values
             log_probs, entropy, _ = self.log_probs(torch.cat([prompt, response]), len(prompt), temperature)
-            if not objective.needs_entropy_gradient:
-                entropy = entropy.detach()
-            share = objective(log_probs[None], entropy[None], row, denominators)
-            share.loss.backward()
-            for name, value in share.metrics.items():
-                metrics[name] += float(value)
-        return {**metrics, **{f"actor/{name}": value for name, value in self.optimizer.step().items()}}
+            return policy_share(objective, row, denominators, log_probs, entropy)
+
+        metrics, empty = learn_rows(experience, share_of)
+        return {**metrics, **in_area("actor", self.optimizer.step(empty=empty))}

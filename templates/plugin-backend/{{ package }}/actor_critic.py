@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,26 +9,27 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rlkit.algos.aggregation import Denominators
+from rlkit.algos.metric_totals import in_area
 from rlkit.algos.joint_objective import JointObjective
 from rlkit.algos.objective import ObjectiveShare, ValueObjective
-from rlkit.protocols.actor import LogProbs, ModelRole
+from rlkit.algos.packed_objective import policy_share, share_of_packed
+from rlkit.protocols.actor import LogProbs, ModelRole, OptimizerSettings
 from rlkit.types import Experience, Ragged, Rollouts
 
 from .actor import Actor
-from .held_model import token_statistics
+from .held_model import learn_rows, token_statistics
 from .optimizer import Optimizer
 
 
 class ActorCritic(Actor):
-    """The head is Linear(hidden, 1) in float32, zero at first, with an optimizer of its own rate."""
+    """The head is Linear(hidden, 1) in float32, zero at first, with an optimizer of its own."""
 
-    def __init__(self, role: ModelRole, head_lr: float) -> None:
+    def __init__(self, role: ModelRole, head: OptimizerSettings) -> None:
         super().__init__(role)
-        assert role.optimizer is not None
         hidden_size = self.module.config.get_text_config().hidden_size
         self.head = nn.Linear(hidden_size, 1, bias=False, dtype=torch.float32, device=role.device)
         nn.init.zeros_(self.head.weight)
-        self.head_optimizer = Optimizer(self.head, replace(role.optimizer, lr=head_lr))
+        self.head_optimizer = Optimizer(self.head, head)
 
     @torch.no_grad()
     def compute_values(self, rollouts: Rollouts) -> Ragged:
@@ -61,29 +60,26 @@ class ActorCritic(Actor):
         experience = objective.prepare(
             experience, lambda: self.compute_log_probs(rollouts, temperature=temperature).log_probs
         )
-        denominators = Denominators.of(experience.loss_mask.padded(False))
-        metrics: dict[str, float] = defaultdict(float)
-        for index in range(len(experience)):
-            row = experience.select([index])
+
+        def share_of(row: Experience, denominators: Denominators) -> ObjectiveShare:
             logits, hidden = self._forward(row.rollouts)
             log_probs, entropy, _ = token_statistics(logits, row.rollouts.response_ids.values, temperature)
-            if not objective.needs_entropy_gradient:
-                entropy = entropy.detach()
-            values = self._values(hidden)
-            _learn(objective(log_probs[None], entropy[None], values[None], row, denominators), metrics)
-        metrics |= {f"actor/{name}": value for name, value in self.optimizer.step().items()}
-        return {**metrics, **{f"critic/{name}": value for name, value in self.head_optimizer.step().items()}}
+            return policy_share(objective, row, denominators, log_probs, entropy, self._values(hidden))
+
+        metrics, empty = learn_rows(experience, share_of)
+        step, head_step = self.optimizer.step(empty=empty), self.head_optimizer.step(empty=empty)
+        return {**metrics, **in_area("actor", step), **in_area("critic", head_step)}
 
     def update_head(self, experience: Experience, objective: ValueObjective) -> dict[str, float]:
         """One optimizer step of the head; the policy keeps its bits."""
-        denominators = Denominators.of(experience.loss_mask.padded(False))
-        metrics: dict[str, float] = defaultdict(float)
-        for index in range(len(experience)):
-            row = experience.select([index])
+
+        def share_of(row: Experience, denominators: Denominators) -> ObjectiveShare:
             with torch.no_grad():
                 _, hidden = self._forward(row.rollouts)
-            _learn(objective(self._values(hidden)[None], row, denominators), metrics)
-        return {**metrics, **{f"critic/{name}": value for name, value in self.head_optimizer.step().items()}}
+            return share_of_packed(objective, row, denominators, self._values(hidden))
+
+        metrics, empty = learn_rows(experience, share_of)
+        return {**metrics, **in_area("critic", self.head_optimizer.step(empty=empty))}
 
     def save(self, folder: Path) -> None:
         for name in ("policy", "head"):
@@ -101,10 +97,12 @@ class ActorCritic(Actor):
     def onload(self) -> None:
         super().onload()
         self.head.to(self.role.device)
+        self.head_optimizer.move(self.role.device)
 
     def offload(self) -> None:
         super().offload()
         self.head.to("cpu")
+        self.head_optimizer.move("cpu")
 
     def _forward(self, row: Rollouts) -> tuple[Tensor, Tensor]:
         """Logits [R, vocabulary] and last hidden states [R, hidden] before each response token of a single row."""
@@ -117,10 +115,3 @@ class ActorCritic(Actor):
         """[R] float32."""
         values: Tensor = self.head(hidden.float())[:, 0]
         return values
-
-
-def _learn(share: ObjectiveShare, metrics: dict[str, float]) -> None:
-    """A row's part of the gradient, and of the metrics."""
-    share.loss.backward()  # type: ignore[no-untyped-call]
-    for name, value in share.metrics.items():
-        metrics[name] += float(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from rlkit.protocols.actor import ModelRole
+from rlkit.protocols.actor import ModelRole, OptimizerSettings
 
 from .actor import Actor, Reference
 from .actor_critic import ActorCritic
@@ -38,8 +38,8 @@ class PlainBackend:
     def build_critic(self, role: ModelRole) -> Critic:
         return Critic(role)
 
-    def build_actor_critic(self, role: ModelRole, *, head_lr: float) -> ActorCritic:
-        return ActorCritic(role, head_lr)
+    def build_actor_critic(self, role: ModelRole, *, head: OptimizerSettings) -> ActorCritic:
+        return ActorCritic(role, head)
 
     def build_supervised(self, role: ModelRole) -> Supervised:
         return Supervised(role)

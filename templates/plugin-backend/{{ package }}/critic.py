@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import torch
 from torch import Tensor
 
 from rlkit.algos.aggregation import Denominators
-from rlkit.algos.objective import ValueObjective
+from rlkit.algos.metric_totals import in_area
+from rlkit.algos.objective import ObjectiveShare, ValueObjective
+from rlkit.algos.packed_objective import share_of_packed
 from rlkit.protocols.actor import ModelRole
 from rlkit.types import Experience, Ragged, Rollouts
 
-from .held_model import TrainedModel
+from .held_model import TrainedModel, learn_rows
 
 
 class Critic(TrainedModel):
@@ -28,15 +28,12 @@ class Critic(TrainedModel):
 
     def update_values(self, experience: Experience, objective: ValueObjective) -> dict[str, float]:
         """One optimizer step on one mini-batch."""
-        denominators = Denominators.of(experience.loss_mask.padded(False))
-        metrics: dict[str, float] = defaultdict(float)
-        for index in range(len(experience)):
-            row = experience.select([index])
-            share = objective(self._values(row.rollouts)[None], row, denominators)
-            share.loss.backward()
-            for name, value in share.metrics.items():
-                metrics[name] += float(value)
-        return {**metrics, **{f"critic/{name}": value for name, value in self.optimizer.step().items()}}
+
+        def share_of(row: Experience, denominators: Denominators) -> ObjectiveShare:
+            return share_of_packed(objective, row, denominators, self._values(row.rollouts))
+
+        metrics, empty = learn_rows(experience, share_of)
+        return {**metrics, **in_area("critic", self.optimizer.step(empty=empty))}
 
     def _values(self, row: Rollouts) -> Tensor:
         """[R] float32 for a single row."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,14 @@ import torch
 from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from rlkit.algos.aggregation import Denominators
+from rlkit.algos.metric_totals import MetricTotals
+from rlkit.algos.objective import ObjectiveShare
 from rlkit.errors import ModelError
 from rlkit.protocols.actor import ModelRole
 from rlkit.protocols.family import ModelHead
+from rlkit.protocols.saving import FinishedSave
+from rlkit.types import Experience
 
 from .optimizer import Optimizer
 
@@ -83,10 +88,36 @@ class TrainedModel(HeldModel):
         self.role.family.save(self.export_weights(), self.module.config, weights)
         self.optimizer.save(folder)
 
+    def begin_save(self, folder: Path) -> FinishedSave:
+        """A backend for large models would copy the state, return, and write in a thread; this one writes at once."""
+        self.save(folder)
+        return FinishedSave()
+
     def load(self, folder: Path) -> None:
         """What `save` wrote; the next step then gives the same bits."""
         self.role.family.load_weights(self.module, folder / "weights")
         self.optimizer.load(folder)
+
+    def onload(self) -> None:
+        super().onload()
+        self.optimizer.move(self.role.device)
+
+    def offload(self) -> None:
+        super().offload()
+        self.optimizer.move("cpu")
+
+
+def learn_rows(
+    experience: Experience, share_of: Callable[[Experience, Denominators], ObjectiveShare]
+) -> tuple[dict[str, float], bool]:
+    """Gradients of all rows, one after the other. Gives the metrics, and whether no token at all is in the loss."""
+    denominators = Denominators.of(experience.loss_mask.padded(False))
+    totals = MetricTotals()
+    for index in range(len(experience)):
+        share = share_of(experience.select([index]), denominators)
+        share.loss.backward()
+        totals.add(share.metrics)
+    return totals.read(), denominators.tokens == 0
 
 
 def token_statistics(logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rlkit.models.causal import assign_weights
 from rlkit.protocols.actor import ModelRole
+from rlkit.protocols.saving import FinishedSave
 
 from .actor import Reference
 
@@ -34,6 +35,10 @@ class MovingReference(Reference):
 
     def save(self, folder: Path) -> None:
         self.role.family.save(self.role.family.export_weights(self.module), self.module.config, folder)
+
+    def begin_save(self, folder: Path) -> FinishedSave:
+        self.save(folder)
+        return FinishedSave()
 
     def load(self, folder: Path) -> None:
         self.role.family.load_weights(self.module, folder)

@@ -47,19 +47,27 @@ class Optimizer:
             eps=settings.eps,
         )
 
-    def step(self) -> dict[str, float]:
-        """Clip, step, forget the gradients. A gradient that is not finite skips the update and is counted."""
+    def step(self, *, empty: bool = False) -> dict[str, float]:
+        """Clip, step, forget the gradients. A gradient that is not finite skips the update and is counted.
+
+        So does `empty`, a mini-batch without a token to learn from: AdamW moves weights without a gradient too.
+        """
         rate = learning_rate(self.settings, self.steps_done)
         for group in self.adamw.param_groups:
             group["lr"] = rate
         norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm))
-        if math.isfinite(norm):
+        if math.isfinite(norm) and not empty:
             self.adamw.step()
         else:
             self.steps_skipped += 1
         self.steps_done += 1
         self.adamw.zero_grad(set_to_none=True)
         return {"grad_norm": norm, "lr": rate, "skipped_steps": float(self.steps_skipped)}
+
+    def move(self, device: str) -> None:
+        """The moments to where the parameters are; AdamW counts its steps on the CPU."""
+        for state in self.adamw.state.values():
+            state |= {key: state[key].to(device) for key in MOMENTS}
 
     def save(self, folder: Path) -> None:
         states = {name: self.adamw.state[p] for name, p in self.parameters.items() if self.adamw.state.get(p)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rlkit.algos.metric_totals import in_area
 from rlkit.protocols.actor import ModelRole
 from rlkit.types import SupervisedBatch
 
@@ -25,7 +26,7 @@ class Supervised(TrainedModel):
             share = self._cross_entropy(batch.select([index])) / tokens
             share.backward()
             total += float(share.detach())
-        return {"sft/loss": total, **{f"sft/{name}": value for name, value in self.optimizer.step().items()}}
+        return {"sft/loss": total, **in_area("sft", self.optimizer.step(empty=batch.num_loss_tokens == 0))}
 
     @torch.no_grad()
     def evaluate(self, batch: SupervisedBatch) -> tuple[float, int]:

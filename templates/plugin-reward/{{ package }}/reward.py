@@ -13,7 +13,9 @@ _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 
 
 class NumberReward:
-    """1 for the right number, plus a bonus for the marker. Built once for a run, called with a batch of answers."""
+    """1 for the right number, plus a bonus for the marker. Built once in each worker process, called with answers."""
+
+    judges_apart = True  # no verdict depends on the other answers: several workers may share a batch
 
     def __init__(self, options: NumberRewardOptions) -> None:
         self.options = options

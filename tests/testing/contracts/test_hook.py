@@ -66,7 +66,8 @@ class RoundsMetrics:
 
 
 def context(target: Any, tmp_path: Any) -> Any:
-    return SimpleNamespace(plugin=SimpleNamespace(name="acme", target=target), tmp_path=tmp_path)
+    plugin = SimpleNamespace(name="acme", target=target, parse_options=lambda options, where: None)
+    return SimpleNamespace(plugin=plugin, tmp_path=tmp_path, options={})
 
 
 @pytest.mark.parametrize("target", [Good, Good(), Renamed], ids=["class", "object", "other-names"])

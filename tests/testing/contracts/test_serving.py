@@ -38,6 +38,11 @@ class OneSamplingForAll(FakeServingEngine):
         super().submit(request)
 
 
+class RepeatsItself(FakeServingEngine):
+    def submit(self, request: CompletionRequest) -> None:
+        super().submit(replace(request, sample=0))
+
+
 class StartsAnew(FakeServingEngine):
     def submit(self, request: CompletionRequest) -> None:
         for live in self._live.values():
@@ -110,6 +115,7 @@ def test_an_engine_without_that_side_is_not_asked(check: Callable[[ContractConte
     ("check", "engine"),
     [
         (contract.served_answers_are_those_of_generate, AnotherSeed),
+        (contract.served_samples_are_those_of_generate, RepeatsItself),
         (contract.different_sampling_side_by_side, OneSamplingForAll),
         (contract.requests_join_while_others_run, StartsAnew),
         (contract.aborted_requests_are_gone, GoesOnAfterAbort),

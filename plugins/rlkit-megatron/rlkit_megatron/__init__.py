@@ -1,0 +1,1 @@
+"""rlkit's actor backend on megatron-core."""

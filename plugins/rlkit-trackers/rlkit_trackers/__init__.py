@@ -1,0 +1,1 @@
+"""Experiment trackers as rlkit hooks: TensorBoard, Weights & Biases, MLflow, trackio."""

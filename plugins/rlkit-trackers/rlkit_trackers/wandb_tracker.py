@@ -32,6 +32,8 @@ class WandbTracker:
         import wandb
 
         options = self._options
+        # Its own lines would tear the run's: those of the login and of what it detects, besides those of the run itself.
+        wandb.setup(wandb.Settings(silent=True))
         if options.mode == "online" and not wandb.login(prompt=False):
             raise RuntimeError(
                 "no API key: set WANDB_API_KEY, run `wandb login`, or set run.hook_options.wandb.mode = offline"
@@ -52,7 +54,7 @@ class WandbTracker:
             config=dict(run.config),
             dir=str(folder.resolve()),
             mode=options.mode,
-            # Its own lines would tear the run's; and the process must not wait for its upload longer than the run does.
+            # The process must not wait for its upload longer than the run does.
             settings=wandb.Settings(silent=True, console="off", finish_timeout=options.flush_s),
         )
         self._run.define_metric(STEP, hidden=True)

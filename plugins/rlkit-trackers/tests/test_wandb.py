@@ -6,6 +6,7 @@ import json
 import struct
 import time
 
+import openai  # noqa: F401 - wandb has a word to say to whoever has it
 import pytest
 
 wandb = pytest.importorskip("wandb")

@@ -39,7 +39,8 @@ def bubblewrap_command(
     return [
         bwrap,
         *_namespaces(as_root=as_root),
-        "--die-with-parent",
+        # Not --die-with-parent: bubblewrap would be killed with whoever asks while its child waits for a word from it, for good.
+        # The runner ends by itself, and everything with it, when the line to the outside hangs up.
         "--new-session",
         *("--seccomp", str(descriptors["seccomp"])),
         *("--info-fd", str(descriptors["info"])),

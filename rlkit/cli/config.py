@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rlkit.cli.command import Command
 from rlkit.cli.run_options import Assignments
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ VALUE_WIDTH = 44
 """Longer values are shown on a line of their own, so that origins stay aligned."""
 
 
-@config_app.command("show")
+@config_app.command("show", cls=Command)
 def show(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Project file (TOML or YAML).")],
     kind: _KIND = None,
@@ -62,7 +63,7 @@ def show(
     _print_values([(key, value_text(value), origin) for key, value, origin in rows])
 
 
-@config_app.command("schema")
+@config_app.command("schema", cls=Command)
 def schema(kind: Annotated[str, typer.Argument(metavar="KIND", help="sft, ppo, generate or eval.")]) -> None:
     """Print the JSON Schema of a kind of project file, for editors."""
     from rlkit.config.schema import json_schema
@@ -70,7 +71,7 @@ def schema(kind: Annotated[str, typer.Argument(metavar="KIND", help="sft, ppo, g
     typer.echo(json.dumps(json_schema(kind), indent=2))
 
 
-@config_app.command("explain")
+@config_app.command("explain", cls=Command)
 def explain(
     key: Annotated[str, typer.Argument(help="Key such as actor.lr, or a section such as actor.")],
     kind: _KIND = None,

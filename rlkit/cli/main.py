@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from rlkit import __version__
+from rlkit.cli.command import Command
 from rlkit.cli.command_table import COMMANDS, CommandEntry
 from rlkit.errors import RLKitError, RunInterruptedError
 
@@ -55,7 +56,7 @@ def load_command(entry: CommandEntry) -> Any:
     target = getattr(importlib.import_module(module), attribute)
     if not isinstance(target, typer.Typer):
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(entry.name, help=target.__doc__, context_settings=HELP_NAMES)(target)
+        single.command(entry.name, cls=Command, help=target.__doc__, context_settings=HELP_NAMES)(target)
         target = single
     command = typer.main.get_command(target)
     command.name = entry.name

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rlkit.cli.command import Command
 from rlkit.errors import ModelError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ models_app = typer.Typer(
 _JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
-@models_app.command("create")
+@models_app.command("create", cls=Command)
 def create(
     folder: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.")],
     family: Annotated[str, typer.Option(help="Model family plugin, such as qwen3 or llama.")],
@@ -65,7 +66,7 @@ def create(
     _show(describe_model(folder), as_json=as_json)
 
 
-@models_app.command("inspect")
+@models_app.command("inspect", cls=Command)
 def inspect(
     folder: Annotated[str, typer.Argument(help="Model, run or checkpoint folder, or a Hub id.")], as_json: _JSON = False
 ) -> None:
@@ -76,7 +77,7 @@ def inspect(
     _show(describe_model(locate_model(folder)), as_json=as_json)
 
 
-@models_app.command("export")
+@models_app.command("export", cls=Command)
 def export(
     source: Annotated[Path, typer.Argument(help="Run, checkpoint or model folder.")],
     out: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.")],

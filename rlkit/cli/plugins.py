@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rlkit.cli.command import Command
 from rlkit.errors import ConfigError, PluginError, PluginNotFoundError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _NAME = Annotated[str, typer.Argument(help="Name, or kind:name when several kind
 COLUMNS = ("kind", "name", "distribution", "version", "state")
 
 
-@plugins_app.command("list")
+@plugins_app.command("list", cls=Command)
 def list_plugins(kind: _KIND = None, as_json: _JSON = False) -> None:
     """List installed plugins; nothing of them is imported."""
     from rlkit.plugin.discovery import installed_plugins
@@ -72,7 +73,7 @@ def list_plugins(kind: _KIND = None, as_json: _JSON = False) -> None:
         typer.echo(f"conflict: {plugin_kind.label} '{name}' comes from {' and '.join(origins)}", err=True)
 
 
-@plugins_app.command("show")
+@plugins_app.command("show", cls=Command)
 def show(name: _NAME, kind: _KIND = None, as_json: _JSON = False) -> None:
     """Show a plugin's summary, options with types and defaults, and requirements."""
     from rlkit.plugin.describe import describe_plugin
@@ -87,7 +88,7 @@ def show(name: _NAME, kind: _KIND = None, as_json: _JSON = False) -> None:
         _print_description(description)
 
 
-@plugins_app.command("check")
+@plugins_app.command("check", cls=Command)
 def check(name: _NAME, kind: _KIND = None) -> None:
     """Load a plugin and run the contract suite of its kind; exit code 3 when it fails."""
     from rlkit.plugin.loader import load_found, load_plugin

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rlkit.cli.command import Command
 from rlkit.cli.run_options import Assignments, Seed
 
 reward_app = typer.Typer(
@@ -23,7 +24,7 @@ def reward() -> None:
     """Try a reward before any training."""
 
 
-@reward_app.command("test")
+@reward_app.command("test", cls=Command)
 def test(
     rewards: Annotated[
         list[str],

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from rlkit.cli.command import Command
+
 runs_app = typer.Typer(
     name="runs",
     help="List runs and compare them.",
@@ -20,7 +22,7 @@ runs_app = typer.Typer(
 _JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
-@runs_app.command("list")
+@runs_app.command("list", cls=Command)
 def list_runs(
     folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder that holds run folders.")] = Path("runs"),
     as_json: _JSON = False,
@@ -32,7 +34,7 @@ def list_runs(
     typer.echo(json.dumps([one.as_json() for one in summaries], indent=2) if as_json else render_runs(summaries))
 
 
-@runs_app.command("compare")
+@runs_app.command("compare", cls=Command)
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run folders; all against the first.")],
     as_json: _JSON = False,

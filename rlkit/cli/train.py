@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rlkit.cli.command import Command
 from rlkit.cli.run_options import (
     AsJson,
     Assignments,
@@ -43,7 +44,7 @@ def _group() -> None:
     """Train a model by reinforcement learning."""
 
 
-@train_app.command("ppo")
+@train_app.command("ppo", cls=Command)
 def ppo(
     file: ProjectFile = None,
     model: Model = None,

@@ -9,10 +9,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from rlkit.config import base
-from rlkit.config.keys import children_of, leaf_keys
+from rlkit.config.keys import children_of, meanings_of
 from rlkit.config.option_hint import option_hint
 from rlkit.config.patterns import pattern_text
-from rlkit.config.suggest import suggest_key
+from rlkit.config.suggest import keys_about, keys_called, keys_near, nearest_word
 from rlkit.errors import ConfigError
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
@@ -89,14 +89,15 @@ def _expectation(details: ErrorDetails) -> str:
 
 def _suggestion(section_class: type[BaseModel], local: str, where: str) -> str:
     parent, _, name = local.rpartition(".")
-    siblings = children_of(section_class, parent)
-    anywhere = [key for key, _ in leaf_keys(section_class)]
-    near = suggest_key(name, siblings, anywhere)
-    if near is None:
+    siblings, meanings = children_of(section_class, parent), meanings_of(section_class)
+    meant = keys_called(name, list(meanings), section=parent)
+    near = nearest_word(name, siblings)
+    if not meant and near is not None:
+        meant = [f"{parent}.{near}" if parent else near]
+    meant = meant or keys_about(name, meanings, section=parent) or keys_near(name, list(meanings))
+    if not meant:
         return f"; keys here: {', '.join(siblings)}" if siblings else ""
-    in_place = near in siblings
-    path = ".".join(part for part in (where, parent if in_place else "", near) if part)
-    return f"; did you mean {path}?"
+    return f"; did you mean {' or '.join(f'{where}.{key}' if where else key for key in meant)}?"
 
 
 def _origin_of(key: str, origins: Mapping[str, object]) -> object:

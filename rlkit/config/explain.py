@@ -14,7 +14,7 @@ from rlkit.config.load import config_class_of
 from rlkit.config.option_hint import option_hint
 from rlkit.config.runs import RUN_CONFIGS
 from rlkit.config.sources import ENVIRONMENT_PREFIX
-from rlkit.config.suggest import nearest_word
+from rlkit.config.suggest import keys_about, keys_called, keys_near, nearest_word
 from rlkit.errors import ConfigError
 
 
@@ -80,14 +80,12 @@ def explain(key: str, kind: str = "") -> tuple[KeyDescription, ...]:
 
 
 def _complaint(key: str, known: tuple[KeyDescription, ...]) -> str:
-    """What is near: the whole key first, then keys whose last part is the word or near it."""
-    keys = list(dict.fromkeys(item.key for item in known))
-    whole = nearest_word(key, keys)
-    if whole is not None:
-        return f"unknown key {key}; did you mean {whole}?"
-    last = nearest_word(key.rpartition(".")[2], [candidate.rpartition(".")[2] for candidate in keys])
-    near = [candidate for candidate in keys if last is not None and candidate.rpartition(".")[2] == last]
-    if near:
-        return f"unknown key {key}; did you mean {' or '.join(near)}?"
-    sections = list(dict.fromkeys(candidate.partition(".")[0] for candidate in keys))
+    """What is near: the whole key first, then keys whose last part is meant, near or spoken of."""
+    meanings = {item.key: item.doc.partition(". ")[0] for item in known}
+    whole, last = nearest_word(key, list(meanings)), key.rpartition(".")[2]
+    meant = [whole] if whole is not None else keys_called(last, list(meanings))
+    meant = meant or keys_near(last, list(meanings)) or keys_about(last, meanings)
+    if meant:
+        return f"unknown key {key}; did you mean {' or '.join(meant)}?"
+    sections = list(dict.fromkeys(candidate.partition(".")[0] for candidate in meanings))
     return f"unknown key {key}; sections: {', '.join(sections)}"

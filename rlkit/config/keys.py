@@ -29,6 +29,11 @@ def leaf_keys(section_class: type[BaseModel], prefix: str = "") -> Iterator[tupl
             yield from leaf_keys(inner, f"{prefix}{name}.")
 
 
+def meanings_of(section_class: type[BaseModel]) -> dict[str, str]:
+    """What each of `leaf_keys` does, in the first sentence of its description."""
+    return {key: (field.description or "").partition(". ")[0] for key, field in leaf_keys(section_class)}
+
+
 def children_of(section_class: type[BaseModel], path: str) -> list[str]:
     """Names of the keys directly under the dotted `path` ("" is the top)."""
     current: type[BaseModel] | None = section_class

@@ -40,7 +40,8 @@ class OverlappingBatches:
         """
         apart = AnswersApart(self.engine, sampling, proven=self.proven)
         underway = _Underway(self.engine, sampling, apart, keep_going=keep_going)
-        coming = iter(batches)
+        unread: list[Exception] = []
+        coming = _until_a_fault(batches, unread)
         try:
             while True:
                 left: Sequence[_Batch] = ()
@@ -53,6 +54,8 @@ class OverlappingBatches:
                         raise
                     left = underway.abandon()
                 else:
+                    if done is None and unread:
+                        raise unread[0]
                     if done is None:
                         return
                     yield done
@@ -60,6 +63,14 @@ class OverlappingBatches:
                     yield underway.assembled_if_whole(batch) or apart.answered(batch.prompts)
         finally:
             underway.abandon()
+
+
+def _until_a_fault(batches: Iterable[PromptBatch], faults: list[Exception]) -> Iterator[PromptBatch]:
+    """Batches up to the one that cannot be had: why goes to `faults`, since it is no fault of the engine's."""
+    try:
+        yield from batches
+    except Exception as error:
+        faults.append(error)
 
 
 @dataclass

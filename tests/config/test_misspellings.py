@@ -103,3 +103,19 @@ def test_nothing_heavy_is_loaded_for_the_refusal(tmp_path: Path):
 )
 def test_an_option_of_a_plugin_is_told_from_a_misspelling(key, hint):
     assert complaint("ppo", assignments=[f"{key}=1"]).endswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("learning_rate", "did you mean actor.lr or critic.lr?"),
+        ("critic.learning_rate", "did you mean critic.lr?"),
+        ("lr", "did you mean actor.lr or critic.lr?"),
+        ("batchsize", "did you mean rollout.prompts_per_step?"),
+        ("beta", "did you mean algorithm.kl_in_reward or algorithm.kl_loss?"),
+        ("entropy_coeff", "did you mean algorithm.entropy_bonus?"),
+        ("xyzzy", "keys here: run, model, "),
+    ],
+)
+def test_a_key_by_another_name_leads_to_it(key, hint):
+    assert f"unknown key {key} (--set); {hint}" in complaint("ppo", assignments=[f"{key}=1"])

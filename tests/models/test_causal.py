@@ -198,7 +198,7 @@ def test_models_with_their_own_code_need_the_flag(tmp_path: Path) -> None:
 
 
 def test_own_code_runs_with_the_flag(tmp_path: Path, token_ids: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "cache"))
     config = {
         "model_type": "own_llama",
         "architectures": ["OwnForCausalLM"],

@@ -265,3 +265,19 @@ def test_who_stops_listening_leaves_no_work_behind() -> None:
     assert made.has_work
     answers.close()  # type: ignore[attr-defined]
     assert not made.has_work
+
+
+@pytest.mark.parametrize("keep_going", [True, False])
+def test_batches_that_cannot_be_had_are_no_fault_of_the_engine(keep_going: bool) -> None:
+    def until_a_fault() -> Iterator[PromptBatch]:
+        yield from BATCHES[:3]
+        raise OSError("the disk is gone")
+
+    made = engine()
+    done: list[AnsweredBatch] = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        for one in OverlappingBatches(made)(until_a_fault(), SAMPLING, keep_going=keep_going):
+            done.append(one)  # noqa: PERF402 - what came before the fault counts
+    assert list(map(contents, done)) == list(map(contents, run(engine(), BATCHES[:3])))
+    assert made.asked_apart == set()
+    assert not made.has_work

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -52,6 +53,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         (info / "entry_points.txt").write_text("\n".join(lines))
         for name, source in (modules or {}).items():
             (folder / f"{name}.py").write_text(source)
+        importlib.invalidate_caches()  # folders are looked into again when their time changes, which may take milliseconds
         discovery._read_metadata.cache_clear()
 
     yield write

@@ -26,6 +26,9 @@ LOGGER = logging.getLogger("rlkit")
 POLL_S = 0.5
 """How often to ask whether the ranks are alive while they work."""
 
+LOOKS = 4
+"""A silence lasts for so many of them at least: a driver that was held up itself, on a machine that stood still, heard nobody."""
+
 GRACE_S = 3.0
 """After a rank has failed: how long the others are waited for, so that the line names the one that failed first."""
 
@@ -366,15 +369,18 @@ class _Watch:
         self.limits = limits
         self._began = time.monotonic()
         self._asked: dict[int, Any] = {}
-        self._seen = dict.fromkeys(range(len(workers)), self._began)
+        self._looked = self._began
+        self._silent_s = dict.fromkeys(range(len(workers)), 0.0)
         self._said: dict[int, str] = {}
 
     def look(self, busy: Sequence[int], during: str) -> list[tuple[int, str]]:
         """Ranks that are hung, with the cause in words."""
+        limits, now = self.limits, time.monotonic()
+        listened_s, self._looked = min(now - self._looked, limits.silence_s / LOOKS), now
+        for rank in busy:
+            self._silent_s[rank] += listened_s
         self._hear(busy)
-        now = time.monotonic()
-        limits = self.limits
-        silent = [rank for rank in busy if 0 < limits.silence_s < now - self._seen[rank]]
+        silent = [rank for rank in busy if 0 < limits.silence_s < self._silent_s[rank]]
         if silent:
             cause = (
                 f"gave no sign of life for {limits.silence_s:g} s in {during}: stopped, or its machine is overloaded "
@@ -403,7 +409,7 @@ class _Watch:
         for rank in [rank for rank, call in self._asked.items() if call in done]:
             try:
                 self._said[rank] = self._ray.get(self._asked.pop(rank))
-                self._seen[rank] = time.monotonic()
+                self._silent_s[rank] = 0.0
             except self._ray.exceptions.RayError:
                 continue  # its end is told by the call that it was at
 

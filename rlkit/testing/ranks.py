@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-TIMEOUT_S = 120.0
+TIMEOUT_S = 300.0
 PRELOADED = (
     "torch.distributed.tensor",
     "torch.distributed.fsdp",

@@ -7,6 +7,12 @@ import pytest
 from rlkit.cluster.environment import set_environment_guards
 
 
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the guards set where there was nothing is not put back by deleting it before."""
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+
+
 def test_guards_are_set_and_the_user_s_own_value_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
     set_environment_guards()

@@ -28,6 +28,7 @@ def test_the_interface_of_an_address_is_found_and_of_a_foreign_one_is_not() -> N
 
 @LINUX
 def test_traffic_keeps_to_the_interface_unless_the_user_has_chosen_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # what is set where there was nothing would stay
     monkeypatch.delenv("NCCL_SOCKET_IFNAME", raising=False)
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth7")
     keep_to_interface("127.0.0.1")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from rlkit.cluster import replica_pool
 from rlkit.cluster.requests import Request
 from rlkit.errors import ClusterError, ModelError, RolloutError
 from rlkit.testing.simulated_replicas import Faults, RowEngine, row_prompts, same, simulate
@@ -269,8 +271,19 @@ def test_replicas_that_cannot_all_start_leave_nothing_behind() -> None:
     assert faults.closed == 1
 
 
-def test_a_replica_that_hangs_counts_as_dead_after_its_time() -> None:
-    replicas = simulate(2, Faults(hangs=Counter({0: 1})), timeout_s=0.3)
+def test_a_replica_that_hangs_counts_as_dead_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(replica_pool, "time", SimpleNamespace(monotonic=lambda: now))
+    replicas = simulate(2, Faults(hangs=Counter({0: 1})), timeout_s=30.0)
+    wait = replicas.transport.wait
+
+    def wait_in_vain(calls: Any, timeout_s: float) -> Any:
+        nonlocal now
+        done = wait(calls, timeout_s)
+        now += 0.0 if done else timeout_s
+        return done
+
+    monkeypatch.setattr(replicas.transport, "wait", wait_in_vain)
     prompts = row_prompts(range(40))
     assert same(replicas.engine.generate(prompts, SAMPLING), RowEngine(Faults()).generate(prompts, SAMPLING))
     assert replicas.pool.num_restarts == 1

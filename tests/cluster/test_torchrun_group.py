@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,8 +133,14 @@ def test_a_call_that_another_thread_never_comes_back_from_does_not_keep_the_lead
 
 
 STOPPED = """
-import os, signal, sys
+import os, pathlib, signal, sys, time
+import torch.distributed
 from rlkit.cluster.torchrun_group import TorchrunGroup, follow
+# Loading takes longer than the three seconds that they have to find each other.
+folder = pathlib.Path(sys.argv[1])
+(folder / os.environ["RANK"]).touch()
+while len(list(folder.iterdir())) < 2:
+    time.sleep(0.01)
 if os.environ["RANK"] == "1":
     follow(3.0, device="cpu")
     sys.exit(0)
@@ -150,11 +157,11 @@ os._exit(0)
 
 
 @pytest.mark.slow
-def test_a_follower_that_is_stopped_is_noticed() -> None:
+def test_a_follower_that_is_stopped_is_noticed(tmp_path: Path) -> None:
     variables = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port("127.0.0.1"))}
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-c", STOPPED],
+            [sys.executable, "-c", STOPPED, str(tmp_path)],
             env={**os.environ, **variables, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

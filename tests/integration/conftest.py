@@ -22,6 +22,8 @@ from rlkit.pipelines.scaffold import choose_template, create_project
 from rlkit.pipelines.sft import run_sft
 
 ALPHABET = "0123456789+=?# "
+PATIENCE_S = 120.0
+"""For one word of a server, and for its end, on a machine that has other work."""
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -97,13 +99,17 @@ class ServeProcess:
 
     def metric(self, name: str) -> float:
         """The value of one line of /metrics; 0 while it has none."""
-        lines = httpx.get(f"{self.url}/metrics").text.splitlines()
+        lines = httpx.get(f"{self.url}/metrics", timeout=PATIENCE_S).text.splitlines()
         return next((float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == name), 0.0)
+
+    def is_ready(self) -> bool:
+        """Whether it takes requests: not once it is told to end."""
+        return httpx.get(f"{self.url}/health", timeout=PATIENCE_S).status_code == 200
 
     def end(self) -> str:
         """Wait for its end; what it wrote to standard error."""
         assert self.process.stderr is not None
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=PATIENCE_S)
         return self.process.stderr.read()
 
 

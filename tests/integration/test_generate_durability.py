@@ -22,6 +22,15 @@ pytestmark = pytest.mark.slow
 
 ROWS = 90
 
+HOLD = """\
+import os, time
+
+def hold(prompts):
+    # While there is the file, the second half of the rows is not answered: a run is not over before it is looked at.
+    while os.path.exists(os.environ["RLKIT_TEST_HOLD"]) and any(prompt.row_id >= 45 for prompt in prompts.prompts):
+        time.sleep(0.01)
+"""
+
 SLOW_WRITER = """\
 # The rows of a batch reach the file a few bytes at a time, so that a kill can fall into the middle of a line.
 import io, sys, time
@@ -59,6 +68,7 @@ sys.exit(main())
 
 SLOW_ENGINE = """\
 import os, signal, time
+from hold import hold
 from rlkit.testing.simulated_replicas import Faults, RowEngine
 
 class Slow(RowEngine):
@@ -66,6 +76,7 @@ class Slow(RowEngine):
         super().__init__(Faults())
 
     def generate(self, prompts, sampling):
+        hold(prompts)
         time.sleep(0.02 * len(prompts))
         return super().generate(prompts, sampling)
 
@@ -96,6 +107,7 @@ class Killer(Slow):
 
 TALK = """\
 import os, time
+from hold import hold
 from rlkit.rollout.tool_calls import ParsedMessage, ToolCall
 from rlkit.testing.scripted_engine import ScriptedEngine
 
@@ -110,6 +122,7 @@ class Caller(ScriptedEngine):
         super().__init__(script)
 
     def generate(self, prompts, sampling):
+        hold(prompts)
         time.sleep(0.01 * len(prompts))
         with open(os.environ["RLKIT_TEST_ASKED"], "a") as file:
             file.writelines(f"{os.getpid()} {name}\\n" for name in prompts.conversations)
@@ -142,11 +155,16 @@ class Project:
     def output(self) -> Path:
         return self.folder / "answers.jsonl"
 
+    @property
+    def hold(self) -> Path:
+        return self.folder / "hold"
+
     def start(self, *arguments: str, slow_writer: bool = False, **options: object) -> subprocess.Popen[str]:
         program = [str(self.folder / "slow_writer.py")] if slow_writer else ["-m", "rlkit"]
         command = [sys.executable, *program, "generate", "generate.toml", *arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "RLKIT_OUTPUT": "plain", "RLKIT_TEST_MARK": self.mark}
         environment["RLKIT_TEST_ASKED"] = str(self.folder / "asked.txt")
+        environment["RLKIT_TEST_HOLD"] = str(self.hold)
         return subprocess.Popen(
             command,
             cwd=self.folder,
@@ -214,6 +232,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "slow_writer.py").write_text(SLOW_WRITER)
     (tmp_path / "engines.py").write_text(SLOW_ENGINE)
+    (tmp_path / "hold.py").write_text(HOLD)
     (tmp_path / "generate.toml").write_text(
         f"[model]\npath = '{tiny_model()}'\n[generation]\nprompts = ['prompts.jsonl']\noutput = 'answers.jsonl'\n"
         "max_prompt_tokens = 32\nmax_response_tokens = 8\ntemperature = 1.0\nsamples_per_prompt = 2\nbatch_prompts = 9\n"
@@ -290,10 +309,12 @@ def test_an_engine_that_dies_ends_the_run_and_the_same_command_goes_on(project: 
 def test_a_replica_that_is_killed_costs_no_row(project: Project) -> None:
     engine = ("--engine", "engines.py:Slow")
     expected = expected_rows(project, *engine)
+    project.hold.touch()
     process = project.start(*engine, "--replicas", "2")
     wait_until(lambda: size(project.output), "no first batch", process=process)
     victim = project.replicas()[0]
     os.kill(victim, signal.SIGKILL)
+    project.hold.unlink()
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert f"process {victim}" in err and "starting it anew (restart 1 of at most 5 in 600 s)" in err
@@ -304,10 +325,12 @@ def test_a_replica_that_is_killed_costs_no_row(project: Project) -> None:
 def test_a_killed_driver_takes_its_replicas_with_it_and_the_rerun_completes(project: Project) -> None:
     engine = ("--engine", "engines.py:Slow")
     expected = expected_rows(project, *engine)
+    project.hold.touch()
     process = project.start(*engine, "--replicas", "2")
     wait_until(lambda: size(project.output), "no first batch", process=process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    project.hold.unlink()
     project.wait_until_gone()
     assert 0 < len(project.rows()) < ROWS
     project.run(*engine, "--replicas", "2")
@@ -318,9 +341,11 @@ def test_a_killed_driver_takes_its_replicas_with_it_and_the_rerun_completes(proj
 def test_control_c_in_the_terminal_stops_after_some_batches_and_leaves_no_process(project: Project) -> None:
     """A terminal sends the signal to every process of the command, Ray's too. Batches that are begun are finished."""
     engine = ("--engine", "engines.py:VerySlow")
+    project.hold.touch()
     process = project.start(*engine, "--replicas", "2", start_new_session=True)
     wait_until(lambda: size(project.output), "no first batch", process=process)
     os.killpg(process.pid, signal.SIGINT)
+    project.hold.unlink()
     _, err = process.communicate(timeout=240)
     assert process.returncode == 130, err
     assert "run the same command again to go on" in err
@@ -416,9 +441,11 @@ def test_a_replica_that_is_killed_costs_no_conversation(talking: Project) -> Non
     """Several samples of a prompt are one conversation each, but all of them begin with one replica."""
     samples = ("--samples", "4")
     expected = expected_rows(talking, *samples)
+    talking.hold.touch()
     process = talking.start(*samples, "--replicas", "3")
     wait_until(lambda: size(talking.output), "no first batch", process=process)
     os.kill(talking.replicas()[0], signal.SIGKILL)
+    talking.hold.unlink()
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert "starting it anew (restart 1 of at most 5 in 600 s)" in err

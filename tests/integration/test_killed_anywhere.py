@@ -237,12 +237,18 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(launcher: Launch
     expected = result(runs / f"{kind}-through")
     assert sum(name.endswith("state/random.json") for name in expected) >= 2
     kills = half_written = trials = 0
-    while kills < KILLS[kind]:
+    enough, most = KILLS[kind] // 4, 4 * KILLS[kind]
+
+    def goes_on() -> bool:
+        """On a busy machine an aimed kill may come when the checkpoint is whole: then there are more of them."""
+        return kills < (KILLS[kind] if half_written >= enough else most)
+
+    while goes_on():
         trials += 1
         name = f"{kind}-killed-{trials}"
         while True:
             child = launcher.start([*COMMANDS[kind], "--name", name])
-            if kills >= KILLS[kind]:
+            if not goes_on():
                 assert child.end() == 0
                 break
             if not kill_somewhere(child, runs / name, chance, aimed=kills % 2 == 0, whole_s=whole_s):
@@ -252,6 +258,4 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(launcher: Launch
         found = result(runs / name)
         differing = [part for part in expected.keys() | found.keys() if found.get(part) != expected.get(part)]
         assert not differing, f"after {kills} kills: {differing}"
-    assert half_written >= KILLS[kind] // 4, (
-        f"only {half_written} of {kills} kills hit a checkpoint that was being written"
-    )
+    assert half_written >= enough, f"only {half_written} of {kills} kills hit a checkpoint that was being written"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from killing import kill_after
+from killing import HELD, HOLD, held, kill_after
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -27,6 +27,7 @@ PPO = (
     *("--set", "algorithm.mini_batch_samples=16", "--set", "algorithm.kl_loss=0.05"),
     # AdamW divides by the root of the second moment plus eps: with a larger eps than usual, rounding stays rounding.
     *("--set", "actor.eps=1e-4", "--set", "critic.eps=1e-4"),
+    *HELD,
 )
 LEARNING = ("actor/loss", "critic/loss", "reward/mean", "actor/kl_to_reference")
 
@@ -58,6 +59,12 @@ def run(project: Path, name: str, *arguments: str) -> Path:
     return project / "runs" / name
 
 
+def start_and_kill(project: Path, name: str) -> None:
+    """A run in four processes, until the checkpoint of step 3."""
+    with held(project, 4):
+        kill_after(start(project, name, *LAYOUT), project / "runs" / name, 3)
+
+
 def steps_of(folder: Path) -> list[dict[str, float]]:
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     return [line["metrics"] for line in lines if line["event"] == "step"]
@@ -65,6 +72,11 @@ def steps_of(folder: Path) -> list[dict[str, float]]:
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model" / "model.safetensors")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hook(quickstart: Path) -> None:
+    (quickstart / "hold.py").write_text(HOLD)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +104,7 @@ def test_ppo_learns_as_with_fsdp_in_one_process(quickstart: Path, through: Path)
 
 def test_a_run_that_was_killed_ends_with_the_same_bits(quickstart: Path, through: Path) -> None:
     name = "megatron-killed"
-    kill_after(start(quickstart, name, *LAYOUT), quickstart / "runs" / name, 3)
+    start_and_kill(quickstart, name)
     killed = run(quickstart, name, *LAYOUT)
     described = json.loads((killed / "run.json").read_text())
     assert described["status"] == "finished" and len(described["resumed"]) == 1
@@ -103,7 +115,7 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(quickstart: Path, through
 
 def test_a_run_goes_on_in_another_layout(quickstart: Path, through: Path) -> None:
     name = "megatron-moved"
-    kill_after(start(quickstart, name, *LAYOUT), quickstart / "runs" / name, 3)
+    start_and_kill(quickstart, name)
     moved = run(quickstart, name, *megatron(2, tensor_parallel=1, pipeline_parallel=1))
     exact = weights_of(through)
     for key, tensor in weights_of(moved).items():

@@ -64,7 +64,7 @@ class Slow(RowEngine):
 
 class VerySlow(Slow):
     def generate(self, prompts, sampling):
-        time.sleep(6)
+        time.sleep(11)
         return super().generate(prompts, sampling)
 """
 
@@ -243,7 +243,7 @@ def test_a_replica_whose_process_is_stopped_is_noticed_and_its_prompts_move_on(
 ) -> None:
     """SIGSTOP: the process is there, holds its requests, and does nothing any more."""
     (tmp_path / "slow.py").write_text(SLOW)
-    engine = build(f"{tmp_path / 'slow.py'}:Slow", silence_timeout_s=3.0)
+    engine = build(f"{tmp_path / 'slow.py'}:Slow", silence_timeout_s=6.0)
     try:
         sampling, update = SamplingParams(max_tokens=9), [("weight", torch.tensor(2.0))]
         one = RowEngine(Faults())
@@ -269,7 +269,7 @@ def test_a_replica_whose_process_is_stopped_is_noticed_and_its_prompts_move_on(
 
 def test_an_answer_that_takes_longer_than_the_silence_allowed_is_waited_for(build: Build, tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
-    engine = build(f"{tmp_path / 'slow.py'}:VerySlow", silence_timeout_s=2.5)
+    engine = build(f"{tmp_path / 'slow.py'}:VerySlow", silence_timeout_s=5.0)
     try:
         prompts, sampling = row_prompts(range(8)), SamplingParams(max_tokens=9)
         assert same(engine.generate(prompts, sampling), RowEngine(Faults()).generate(prompts, sampling))

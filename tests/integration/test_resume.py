@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from killing import HELD, HOLD, held
 from repeats import repeats
 
 pytestmark = pytest.mark.slow
@@ -37,8 +38,14 @@ PPO = (
     "trainer.checkpoint_every=2",
     "--set",
     "trainer.validate_every=3",
+    *HELD,
 )
-SFT = ("sft", "sft.toml", "--set", "sft.epochs=30", "--set", "trainer.checkpoint_every=5")
+SFT = ("sft", "sft.toml", "--set", "sft.epochs=30", "--set", "trainer.checkpoint_every=5", *HELD)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hook(quickstart: Path) -> None:
+    (quickstart / "hold.py").write_text(HOLD)
 
 
 def weights(run: Path) -> str:
@@ -82,17 +89,20 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "first_checkpoint"), [(PPO, "step_000002"), (SFT, "step_000005")], ids=["ppo", "sft"]
+    ("arguments", "first_checkpoint", "stop_at"), [(PPO, "step_000002", 3), (SFT, "step_000005", 7)], ids=["ppo", "sft"]
 )
 class TestResume:
-    def test_a_killed_run_ends_with_the_same_bits(self, quickstart, rlkit_command, arguments, first_checkpoint):
+    def test_a_killed_run_ends_with_the_same_bits(
+        self, quickstart, rlkit_command, arguments, first_checkpoint, stop_at
+    ):
         kind = arguments[1] if arguments[0] == "train" else arguments[0]
         whole, killed = quickstart / "runs" / f"{kind}-whole", quickstart / "runs" / f"{kind}-killed-once"
         rlkit_command(quickstart, *arguments, "--name", whole.name)
-        process = start(quickstart, *arguments, "--name", killed.name)
-        wait_for(killed / "checkpoints" / first_checkpoint, process)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        with held(quickstart, stop_at):
+            process = start(quickstart, *arguments, "--name", killed.name)
+            wait_for(killed / "checkpoints" / first_checkpoint, process)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
         assert json.loads((killed / "run.json").read_text())["status"] == "running"
         rlkit_command(quickstart, *arguments, "--name", killed.name)
         assert weights(killed) == weights(whole)
@@ -101,13 +111,14 @@ class TestResume:
         assert json.loads((killed / "run.json").read_text())["status"] == "finished"
 
     def test_control_c_saves_the_state_and_the_run_goes_on(
-        self, quickstart, rlkit_command, arguments, first_checkpoint
+        self, quickstart, rlkit_command, arguments, first_checkpoint, stop_at
     ):
         kind = arguments[1] if arguments[0] == "train" else arguments[0]
         whole, stopped = quickstart / "runs" / f"{kind}-whole", quickstart / "runs" / f"{kind}-stopped"
-        process = start(quickstart, *arguments, "--name", stopped.name)
-        wait_for(stopped / "checkpoints" / first_checkpoint, process)
-        process.send_signal(signal.SIGINT)
+        with held(quickstart, stop_at):
+            process = start(quickstart, *arguments, "--name", stopped.name)
+            wait_for(stopped / "checkpoints" / first_checkpoint, process)
+            process.send_signal(signal.SIGINT)
         output = process.communicate()[0]
         assert process.returncode == 130, output
         assert "run the same command again" in output
@@ -130,11 +141,12 @@ def test_a_finished_run_is_not_run_again(quickstart, rlkit_command):
 
 def test_a_damaged_checkpoint_is_passed_over(quickstart, rlkit_command):
     arguments = (*SFT, "--name", "damaged")
-    process = start(quickstart, *arguments)
     folder = quickstart / "runs" / "damaged" / "checkpoints"
-    wait_for(folder / "step_000010", process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    with held(quickstart, 12):
+        process = start(quickstart, *arguments)
+        wait_for(folder / "step_000010", process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
     newest = sorted(path for path in folder.iterdir() if path.name.startswith("step_"))[-1]
     (state,) = (newest / "state" / "model" / "optimizer").iterdir()
     content = bytearray(state.read_bytes())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from killing import kill_after
+from killing import HELD, HOLD, held, kill_after
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
@@ -20,7 +20,7 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 
 def with_settings(command: tuple[str, ...], *settings: str) -> tuple[str, ...]:
-    return (*command, *(part for text in settings for part in ("--set", text)))
+    return (*command, *HELD, *(part for text in settings for part in ("--set", text)))
 
 
 # AdamW divides by the root of the second moment plus eps: with a larger eps than usual, rounding stays rounding.
@@ -87,10 +87,12 @@ def test_two_ranks_then_one_then_two_end_where_one_does(
     trained: str,
 ):
     runs = quickstart / "runs"
+    (quickstart / "hold.py").write_text(HOLD)
     through, run = runs / f"{trained}-one-rank", runs / f"{trained}-two-one-two"
     finish(start(quickstart, one, through.name))
-    kill_after(start(quickstart, two, run.name), run, kills[0])
-    kill_after(start(quickstart, one, run.name), run, kills[1])
+    for launcher, kill in zip((two, one), kills, strict=True):
+        with held(quickstart, kill + 1):
+            kill_after(start(quickstart, launcher, run.name), run, kill)
     finish(start(quickstart, two, run.name))
     described = json.loads((run / "run.json").read_text())
     assert described["status"] == "finished" and len(described["resumed"]) == 2

@@ -17,6 +17,8 @@ from rlkit.testing.tiny_vision_model import write_tiny_vision_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("vllm_on_cpu")]
 
+PATIENCE_S = 120.0
+
 
 def picture(shade: int) -> bytes:
     image = pytest.importorskip("PIL.Image").new("RGB", (32, 32), (shade, 255 - shade, 40))
@@ -60,10 +62,10 @@ def image_host() -> Iterator[tuple[str, list[str]]]:
 
 def ask(server: Any, url: str) -> httpx.Response:
     content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "1+2="}]
-    (model,) = httpx.get(f"{server.url}/v1/models").json()["data"]
+    (model,) = httpx.get(f"{server.url}/v1/models", timeout=PATIENCE_S).json()["data"]
     body = {"model": model["id"], "messages": [{"role": "user", "content": content}]}
     sampling = {"max_tokens": 4, "temperature": 0, "logprobs": True, "ignore_eos": True}
-    return httpx.post(f"{server.url}/v1/chat/completions", json={**body, **sampling}, timeout=60)
+    return httpx.post(f"{server.url}/v1/chat/completions", json={**body, **sampling}, timeout=PATIENCE_S)
 
 
 def test_an_image_in_the_request_is_looked_at(server: Any) -> None:

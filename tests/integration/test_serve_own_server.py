@@ -18,9 +18,12 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
+PATIENCE_S = 120.0
+
 OWN = """
 import asyncio
 import multiprocessing
+import os
 import sys
 import time
 from contextlib import asynccontextmanager
@@ -31,8 +34,9 @@ from starlette.routing import Route
 
 
 async def complete(request):
-    body = await request.json()
-    await asyncio.sleep(body["max_tokens"] / 50)
+    awaited = (await request.json())["prompt"]
+    while not os.path.exists(awaited):
+        await asyncio.sleep(0.01)
     return JSONResponse({"choices": []})
 
 
@@ -68,13 +72,14 @@ def start(start_server: Callable[..., Any], byte_model: Path) -> Callable[..., A
     return run
 
 
-def ask(server: Any, tokens: int) -> httpx.Response:
-    body = {"prompt": "ab", "max_tokens": tokens}
-    return httpx.post(f"{server.url}/v1/completions", json=body, timeout=60)
+def ask(server: Any, awaited: Path) -> httpx.Response:
+    """An answer that is made once there is a file."""
+    body = {"prompt": str(awaited), "max_tokens": 1}
+    return httpx.post(f"{server.url}/v1/completions", json=body, timeout=PATIENCE_S)
 
 
-def until(condition: Callable[[], bool], *, timeout_s: float = 120.0) -> None:
-    deadline = time.monotonic() + timeout_s
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "it did not come to that"
         time.sleep(0.02)
@@ -87,15 +92,19 @@ def children(server: Any) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_finishes_what_runs_and_closes_the_engine(start: Any, number: signal.Signals) -> None:
-    server = start()
+def test_the_first_signal_finishes_what_runs_and_closes_the_engine(
+    start: Any, tmp_path: Path, number: signal.Signals
+) -> None:
+    server, go = start(), tmp_path / "go"
     started = children(server)
     with ThreadPoolExecutor() as pool:
-        running = pool.submit(ask, server, 100)
+        running = pool.submit(ask, server, go)
         until(lambda: server.metric("rlkit_answers_in_progress") == 1)
         server.process.send_signal(number)
-        until(lambda: httpx.get(f"{server.url}/health").status_code == 503)
-        assert ask(server, 1).json()["error"]["code"] == "stopping"
+        until(lambda: not server.is_ready())
+        refused = ask(server, go)
+        go.touch()
+        assert refused.json()["error"]["code"] == "stopping"
         assert running.result().status_code == 200
     told = server.end()
     assert server.process.returncode == 0
@@ -103,14 +112,14 @@ def test_the_first_signal_finishes_what_runs_and_closes_the_engine(start: Any, n
     assert not psutil.wait_procs(started, timeout=60)[1]
 
 
-def test_the_second_signal_ends_everything_at_once(start: Any) -> None:
+def test_the_second_signal_ends_everything_at_once(start: Any, tmp_path: Path) -> None:
     server = start()
     started = children(server)
     with ThreadPoolExecutor() as pool:
-        running = pool.submit(ask, server, 3000)
+        running = pool.submit(ask, server, tmp_path / "never")
         until(lambda: server.metric("rlkit_answers_in_progress") == 1)
         server.process.send_signal(signal.SIGTERM)
-        until(lambda: httpx.get(f"{server.url}/health").status_code == 503)
+        until(lambda: not server.is_ready())
         server.process.send_signal(signal.SIGTERM)
         server.end()
         assert isinstance(running.exception(), httpx.HTTPError)
@@ -118,10 +127,10 @@ def test_the_second_signal_ends_everything_at_once(start: Any) -> None:
     assert not psutil.wait_procs(started, timeout=60)[1]
 
 
-def test_what_takes_longer_than_the_drain_is_told_so(start: Any) -> None:
+def test_what_takes_longer_than_the_drain_is_told_so(start: Any, tmp_path: Path) -> None:
     server = start("--set", "serve.drain_timeout_s=0.3")
     with ThreadPoolExecutor() as pool:
-        running = pool.submit(ask, server, 3000)
+        running = pool.submit(ask, server, tmp_path / "never")
         until(lambda: server.metric("rlkit_answers_in_progress") == 1)
         server.process.send_signal(signal.SIGTERM)
         assert running.result().status_code == 503

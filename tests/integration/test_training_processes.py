@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from killing import HOLD, held
 
 from rlkit.testing.tiny_model import write_tiny_model
 
@@ -29,6 +30,7 @@ lr = 1e-3
 [run]
 output = "runs"
 threads = 1
+hooks = ["hold.py:Hold"]
 [trainer]
 checkpoint_every = 5
 [cluster]
@@ -52,6 +54,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "sft.toml").write_text(PROJECT)
+    (folder / "hold.py").write_text(HOLD)
     return folder
 
 
@@ -243,7 +246,8 @@ def rank_of(pid: int) -> str:
 
 
 STEPS_ON_RAY = 40
-"""Enough that a run which is killed at its first checkpoint has most of them before it."""
+STOP_AT = 7
+"""A step between two checkpoints, at which a run is held that something is to happen to."""
 
 
 def on_ray(
@@ -289,11 +293,12 @@ def assert_goes_on_to(expected: bytes, project: Path, name: str, start: Start) -
 def test_a_driver_that_is_killed_leaves_no_process_and_its_run_goes_on(
     stopped: bool, project: Path, start: Start, uninterrupted: bytes
 ) -> None:
-    process, family = on_ray(start, project, f"orphans_{stopped}")
-    if stopped:
-        os.kill(named(family, "ray::RayTrainingWorker")[0], signal.SIGSTOP)
-    process.kill()
-    finished(process)
+    with held(project, STOP_AT):
+        process, family = on_ray(start, project, f"orphans_{stopped}")
+        if stopped:
+            os.kill(named(family, "ray::RayTrainingWorker")[0], signal.SIGSTOP)
+        process.kill()
+        finished(process)
     assert_gone(family)
     assert_goes_on_to(uninterrupted, project, f"orphans_{stopped}", start)
 
@@ -301,8 +306,9 @@ def test_a_driver_that_is_killed_leaves_no_process_and_its_run_goes_on(
 def test_the_end_of_ray_s_node_process_is_the_end_of_the_run_until_it_is_started_again(
     project: Path, start: Start, uninterrupted: bytes
 ) -> None:
-    process, family = on_ray(start, project, "raylet")
-    os.kill(named(family, "raylet/raylet")[0], signal.SIGKILL)
+    with held(project, STOP_AT):
+        process, family = on_ray(start, project, "raylet")
+        os.kill(named(family, "raylet/raylet")[0], signal.SIGKILL)
     output = finished(process)
     assert process.returncode == 7, output
     last = output.splitlines()[-1]

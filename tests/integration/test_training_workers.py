@@ -144,11 +144,11 @@ def places(monkeypatch: pytest.MonkeyPatch) -> list[WorkerPlace]:
 
 
 def send_at_checkpoint(checkpoint: Path, number: signal.Signals, pid: Callable[[], int]) -> threading.Thread:
-    """A thread that signals a process once `checkpoint` is there."""
+    """A thread that signals a process once `checkpoint`, or a later one, is there: the older ones are deleted."""
     waiting = threading.Event()
 
     def watch() -> None:
-        while not checkpoint.exists():
+        while not any(folder.name >= checkpoint.name for folder in checkpoint.parent.glob("step_*")):
             waiting.wait(0.02)
         os.kill(pid(), number)
 

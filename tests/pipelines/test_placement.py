@@ -42,6 +42,7 @@ def plan(tmp_path: Path):
             f"model.path={tiny_model()}",
             f"data.train={tmp_path / 'prompts.jsonl'}",
             "reward.functions=exact_match",
+            "run.device=cpu",
         ]
         return build_plan(load_config("ppo", assignments=[*basic, "algorithm.advantage=gae", *assignments], environ={}))
 

@@ -97,7 +97,7 @@ def flaky(response):
     return right(response)
 
 def late(response):
-    if time.monotonic() - first_asked.setdefault(response, time.monotonic()) < 0.02:
+    if time.monotonic() - first_asked.setdefault(response, time.monotonic()) < 1.0:
         raise TransientRewardError("not yet")
     return right(response)
 
@@ -158,7 +158,14 @@ CASES = {
     "reward.concurrency": Case("1", ("reward.functions=['{file}:crowded']",)),
     "reward.retries": Case("0", ("reward.functions=['{file}:flaky']", "reward.retry_wait_s=0.001", "reward.workers=1")),
     "reward.retry_wait_s": Case(
-        "0.1", ("reward.functions=['{file}:late']", "reward.retry_wait_s=0.001", "reward.retries=1", "reward.workers=1")
+        "2.5",
+        (
+            "reward.functions=['{file}:late']",
+            "reward.retry_wait_s=0.001",
+            "reward.retries=1",
+            "reward.workers=1",
+            "trainer.steps=1",
+        ),
     ),
     "reward.remembered_verdicts": Case("0", ("reward.functions=['{file}:tired']", "reward.workers=1")),
     "reward.clip": Case("[0.25, 0.75]"),

@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +44,7 @@ class target:
 PPO = ("train", "ppo", "ppo.toml", "--model", "models/start")
 SLEEP_S = 600
 """Longer than any command below is given, shorter than forever should a test leave it behind."""
-COMMAND_TIMEOUT_S = 120
+COMMAND_TIMEOUT_S = 300
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = parent / "project"
     run(parent, None, "init", "project", "--template", "quickstart")
     data = [sys.executable, "make_data.py", "--largest", "19", "--examples", "32", "--heldout", "8"]
-    subprocess.run(data, cwd=folder, check=True, capture_output=True, timeout=60)
+    subprocess.run(data, cwd=folder, check=True, capture_output=True, timeout=COMMAND_TIMEOUT_S)
     create = ["models", "create", "models/start", "--family", "qwen3", "--size", "tiny"]
     run(folder, None, *create, "--tokenizer", "char", "--alphabet", "0123456789+=?# ")
     return folder
@@ -144,11 +143,15 @@ def run(
     return result
 
 
+def complaints(result: subprocess.CompletedProcess[str]) -> list[str]:
+    """The lines on stderr, without the notices that a slow machine brings about."""
+    return [line for line in result.stderr.splitlines() if not line.startswith("still importing ")]
+
+
 def error_line(result: subprocess.CompletedProcess[str]) -> str:
-    """The only line on stderr, besides the notices that a slow machine brings about."""
-    lines = [line for line in result.stderr.splitlines() if not line.startswith("still importing ")]
-    assert len(lines) == 1, result.stderr
-    return lines[0]
+    """The only line on stderr."""
+    (line,) = complaints(result)
+    return line
 
 
 class TestListing:
@@ -263,7 +266,7 @@ class TestNotSelecting:
         plain = run(project, None, *arguments)
         crowded = run(project, installed, *arguments)
         assert crowded.stdout == plain.stdout
-        assert crowded.stderr == plain.stderr
+        assert complaints(crowded) == complaints(plain)
 
     def test_a_run_finishes_and_reports_each_bad_hook_once(self, installed, project):
         result = run(project, installed, "sft", "sft.toml", "--steps", "2", "--name", "hooks", RLKIT_OUTPUT="plain")
@@ -278,10 +281,8 @@ class TestNotSelecting:
         assert len((folder / "metrics.jsonl").read_text().splitlines()) >= 2
 
     def test_no_hostile_plugin_keeps_a_command_waiting(self, installed, project):
-        """The sleeping one would take ten minutes; this is a bound on hanging, not a measurement."""
-        start = time.monotonic()
+        """The sleeping one would take longer than the command is given."""
         run(project, installed, "plugins", "list")
-        assert time.monotonic() - start < SLEEP_S / 10
 
 
 class TestDoctor:

@@ -121,11 +121,11 @@ def test_a_hanging_answer_costs_the_timeout_and_no_other_verdict() -> None:
         return 1.0
 
     try:
-        rewards = make_scorer(hangs, timeout_s=0.2, on_error="leave_out").score(SAMPLES)
+        rewards = make_scorer(hangs, timeout_s=2.0, on_error="leave_out").score(SAMPLES)
         assert [reward.score for reward in rewards] == [1.0, 0.0, 1.0]
-        assert "no verdict within 0.2 s" in (rewards[1].error or "")
+        assert "no verdict within 2 s" in (rewards[1].error or "")
         with pytest.raises(RewardError, match=r"row 11.*no verdict within"):
-            make_scorer(hangs, timeout_s=0.2).score(SAMPLES)
+            make_scorer(hangs, timeout_s=2.0).score(SAMPLES)
     finally:
         release.set()
 

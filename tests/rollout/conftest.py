@@ -115,7 +115,7 @@ class Scene:
     tool_tokens: int = 200
     prompt_tokens: int = 400
     context: int = 100_000
-    timeout_s: float = 5.0
+    timeout_s: float = 60.0
     engine: ScriptedEngine = field(init=False)
 
     def __post_init__(self) -> None:

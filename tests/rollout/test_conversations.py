@@ -160,7 +160,7 @@ def leave():
 
 
 def wait():
-    time.sleep(0.3)
+    time.sleep(20)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,8 @@ def wait():
     ],
 )
 def test_a_failing_call_is_told_to_the_model_and_counted(scene, call, name, arguments, said):
-    played = scene([call(name, arguments) + END, f"ok{END}"], functions=(add, fail, leave, wait), timeout_s=0.05)
+    timeout_s = 0.05 if name == "wait" else 60.0
+    played = scene([call(name, arguments) + END, f"ok{END}"], functions=(add, fail, leave, wait), timeout_s=timeout_s)
     conversation = played.run().conversations[0]
     assert conversation.replies[1]["content"] == f"Error: {said}"
     assert (conversation.tool_calls, conversation.tool_errors, conversation.end) == (1, 1, "answer")
@@ -407,12 +408,13 @@ def test_the_environment_may_be_done_with_the_last_turn_s_call(scene, call):
         (lambda message: EnvironmentStep(), "returned no messages, but is not done"),
         (lambda message: EnvironmentStep([{"role": "assistant", "content": "x"}]), "only the policy speaks as that"),
         (lambda message: EnvironmentStep([{"text": "x"}]), "which is no message with role and content"),
-        (lambda message: time.sleep(0.3), "no answer within 0.05 s"),
+        (lambda message: time.sleep(20), "no answer within 1 s"),
     ],
 )
 def test_a_failing_environment_stops_with_its_name_and_row(scene, counting, step, reason):
     counting_with = type("Broken", (counting,), {"step": lambda self, message: step(message)})
-    played = scene([f"go{END}"], functions=(), make_environment=counting_with, timeout_s=0.05)
+    timeout_s = 1.0 if "no answer" in reason else 60.0
+    played = scene([f"go{END}"], functions=(), make_environment=counting_with, timeout_s=timeout_s)
     with pytest.raises(RolloutError, match=r"environment 'play\.py:Game'") as caught:
         played.run()
     assert reason in str(caught.value) and "\n" not in str(caught.value)

@@ -30,7 +30,7 @@ def run(tokenizer: Any, settings_of: Any) -> Callable[[Callable[[Answering], Awa
             loop = EngineLoop(FakeServingEngine(tokenizer, delay_s=0.01), on_tokens=metrics.count_tokens)
             loop.start()
             try:
-                await asyncio.wait_for(test(Answering(settings_of(max_queue=4), loop, metrics)), 10)
+                await asyncio.wait_for(test(Answering(settings_of(max_queue=4), loop, metrics)), 60)
             finally:
                 assert loop.stop(timeout_s=60)
 

@@ -16,7 +16,7 @@ def chunk(name: str, token: int, reason: FinishReason | None = None) -> Completi
 def run(test: Callable[[Call], Awaitable[None]]) -> None:
     async def main() -> None:
         sampling = SamplingParams(max_tokens=4)
-        await asyncio.wait_for(test(Call([CompletionRequest(name, (1,), sampling) for name in ("a", "b")])), 5)
+        await asyncio.wait_for(test(Call([CompletionRequest(name, (1,), sampling) for name in ("a", "b")])), 60)
 
     asyncio.run(main())
 

@@ -25,7 +25,7 @@ def run(engine: Any, test: Callable[[EngineLoop], Awaitable[None]], **more: Any)
         loop = EngineLoop(engine, **more)
         loop.start()
         try:
-            await asyncio.wait_for(test(loop), 10)
+            await asyncio.wait_for(test(loop), 60)
         finally:
             assert loop.stop(timeout_s=60)
 
@@ -109,8 +109,20 @@ def test_a_failing_step_loses_what_is_live_and_no_more(tokenizer: Any) -> None:
     run(Fails(tokenizer), test)
 
 
+class Held(FakeServingEngine):
+    """Does nothing until `go_on`."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__(tokenizer)
+        self.go_on = threading.Event()
+
+    def step(self) -> Sequence[CompletionChunk]:
+        assert self.go_on.wait(60)
+        return super().step()
+
+
 def test_weights_wait_for_answers_in_progress_and_new_requests_for_the_weights(tokenizer: Any) -> None:
-    engine = FakeServingEngine(tokenizer, delay_s=0.01)
+    engine = Held(tokenizer)
 
     async def versions(call: Call) -> set[int]:
         return {chunk.policy_version async for _, chunk in call.chunks()}
@@ -120,8 +132,9 @@ def test_weights_wait_for_answers_in_progress_and_new_requests_for_the_weights(t
         loop.submit(before)
         assert await before.accepted() == 0
         update = asyncio.ensure_future(loop.update_weights(lambda: [], 7))
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0)  # it has been asked for
         loop.submit(after)
+        engine.go_on.set()
         assert await versions(before) == {0}
         assert await after.accepted() == 7
         assert await versions(after) == {7}
@@ -132,15 +145,16 @@ def test_weights_wait_for_answers_in_progress_and_new_requests_for_the_weights(t
 
 
 def test_a_request_that_waits_for_weights_can_be_aborted(tokenizer: Any) -> None:
-    engine = FakeServingEngine(tokenizer, delay_s=0.01)
+    engine = Held(tokenizer)
 
     async def test(loop: EngineLoop) -> None:
         before, waiting = Call([request("a", 10)]), Call([request("b")])
         loop.submit(before)
         update = asyncio.ensure_future(loop.update_weights(lambda: [], 1))
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0)  # it has been asked for
         loop.submit(waiting)
         loop.abort(waiting, ["b"])
+        engine.go_on.set()
         await update
 
     run(engine, test)
@@ -218,7 +232,7 @@ def test_a_stopped_loop_leaves_nobody_waiting(tokenizer: Any) -> None:
         await call.accepted()
         assert loop.stop(timeout_s=60)
         with pytest.raises(EngineUnusableError):
-            await asyncio.wait_for(tokens_of(call), 5)
+            await asyncio.wait_for(tokens_of(call), 60)
         with pytest.raises(EngineUnusableError, match="stopping"):
             loop.submit(Call([request("b")]))
 
@@ -240,7 +254,7 @@ def test_an_engine_that_breaks_the_thread_is_reported_to_everybody(tokenizer: An
         loop.submit(call)
         loop.abort(call, ["a"])
         with pytest.raises(EngineUnusableError, match="the engine is gone"):
-            await asyncio.wait_for(tokens_of(call), 5)
+            await asyncio.wait_for(tokens_of(call), 60)
         assert "the engine is gone" in loop.failure
 
     asyncio.run(main())

@@ -25,7 +25,7 @@ async def fails(error: Exception) -> AsyncIterator[ResponseModel]:
 
 async def stalls() -> AsyncIterator[ResponseModel]:
     yield EVENT
-    await asyncio.sleep(60)
+    await asyncio.sleep(600)
 
 
 def send_all(events: AsyncIterator[ResponseModel], *, timeout_s: float | None = None, broken: bool = False) -> Any:
@@ -43,7 +43,7 @@ def send_all(events: AsyncIterator[ResponseModel], *, timeout_s: float | None = 
 
     async def main() -> None:
         stream = EventStream(events, close=lambda: closed.append(True), timeout_s=timeout_s, headers={"x-a": "b"})
-        await asyncio.wait_for(stream({"type": "http"}, receive, send), 5)
+        await asyncio.wait_for(stream({"type": "http"}, receive, send), 60)
 
     asyncio.run(main())
     assert (b"x-a", b"b") in sent[0]["headers"]

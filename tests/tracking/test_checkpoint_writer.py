@@ -105,17 +105,26 @@ class TestInTheBackground:
 
 
 def test_waiting_for_a_disk_that_does_not_get_on_is_told(writer, store, state, monkeypatch, caplog):
-    monkeypatch.setattr(checkpoint_writer, "WARN_AFTER_S", 0.05)
+    waits: list[float] = []
+
+    def is_alive_after(thread: threading.Thread, seconds: float) -> bool:
+        waits.append(seconds)
+        if len(waits) == 4:
+            state.may_write.set()
+            thread.join()
+        return thread.is_alive()
+
+    monkeypatch.setattr(checkpoint_writer, "_is_alive_after", is_alive_after)
     state.may_write.clear()
     writer.begin(3)
-    threading.Timer(0.5, state.may_write.set).start()
     with caplog.at_level("WARNING", logger="rlkit"):
         assert writer.wait() == Written(3, store.path(3))
+    assert waits == [60.0, 120.0, 240.0, 480.0]
     assert (
         f"for the checkpoint of step 3; if nothing is written any more, the file system of {store.folder}"
         in caplog.text
     )
-    assert len(caplog.records) < 5
+    assert len(caplog.records) == 3
 
 
 def test_in_the_foreground_it_is_whole_at_once(store, state):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 
 import pytest
@@ -103,7 +102,7 @@ class TestAtomicity:
 
 class TestLog:
     def test_the_log_is_appended_to_and_let_go(self, tmp_path):
-        run = started(tmp_path)
+        run, before = started(tmp_path), list(LOGGER.handlers)
         for message in ("first", "second"):
             handler = run.open_log()
             LOGGER.info(message)
@@ -111,7 +110,7 @@ class TestLog:
         LOGGER.info("after the run")
         lines = run.log.read_text().splitlines()
         assert [line.rpartition(" ")[2] for line in lines] == ["first", "second"]
-        assert not [handler for handler in LOGGER.handlers if isinstance(handler, logging.FileHandler)]
+        assert LOGGER.handlers == before
 
 
 class TestForgetAfter:
@@ -150,13 +149,13 @@ class TestAFullDisk:
 
     pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 
-    def test_what_the_log_loses_does_not_disturb_the_run(self, tmp_path, capfd):
+    def test_what_the_log_loses_does_not_disturb_the_run(self, tmp_path, capsys):
         folder = RunFolder(tmp_path)
         folder.log.symlink_to("/dev/full")
         log = folder.open_log()
         LOGGER.info("lost")
         close_log(log)
-        assert capfd.readouterr().err == ""
+        assert capsys.readouterr().err == ""
 
     def test_a_file_that_cannot_be_replaced_stays_and_nothing_is_left_beside_it(self, tmp_path, monkeypatch):
         file = tmp_path / "run.json"

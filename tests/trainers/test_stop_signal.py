@@ -40,6 +40,7 @@ def test_handlers_are_put_back():
 
 def test_torchrun_s_echo_of_a_signal_is_not_a_second_one(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setattr("rlkit.trainers.stop_signal.ECHO_S", 3600.0)
     with graceful_stop() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)

@@ -285,6 +285,7 @@ class TestTargets:
 
 def test_layers_stored_transposed_are_merged_right(role, context, tmp_path):
     sizes = {"vocab_size": 40, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+    torch.manual_seed(0)
     AutoModelForCausalLM.from_config(CONFIG_MAPPING["gpt2"](**sizes, bos_token_id=1, eos_token_id=2)).save_pretrained(
         tmp_path / "gpt2"
     )

@@ -42,9 +42,9 @@ EXPERTS = {
 }
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _no_group_is_left() -> Iterator[None]:
-    """A backend that is alone makes a group of one; tests of other plugins may want one of their own."""
+    """A backend that is alone makes a group of one; the next file in this process may want one of its own, or none."""
     yield
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -25,6 +25,13 @@ class Reply:
     seconds: float = 0.0
 
 
+class PatientServer(ThreadingHTTPServer):
+    """Ends with the process, and has room for every client of a test while a busy machine lets nobody accept them."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+
 class ScriptedServer:
     """Answers each request with `script(path, body)`, and remembers what came."""
 
@@ -35,8 +42,7 @@ class ScriptedServer:
         self.connections: set[Any] = set()
         self.in_progress = self.most_at_once = 0
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = PatientServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,13 @@ def test_verdicts_come_in_the_order_of_the_answers_over_few_connections(server: 
 
 
 def test_no_more_requests_than_allowed_are_in_progress(server: Any, reply: Any) -> None:
-    server.script = lambda path, body: reply({"score": 1.0}, seconds=0.02)
+    together = threading.Barrier(3)
+
+    def script(path: str, body: Any) -> Any:
+        together.wait(60)  # three of them are allowed, so three have to come
+        return reply({"score": 1.0}, seconds=0.02)
+
+    server.script = script
     assert len(judge(server.url, [sample(str(n)) for n in range(12)], max_concurrency=3)) == 12
     assert server.most_at_once == 3
 
@@ -186,9 +193,16 @@ def test_a_server_that_is_not_there_is_to_be_asked_again() -> None:
 
 
 def test_a_server_that_hangs_is_given_up_after_the_time_of_a_request(server: Any, reply: Any) -> None:
-    server.script = lambda path, _: reply(seconds=1.5)
+    left = threading.Event()
+
+    def script(path: str, body: Any) -> Any:
+        left.wait(60)
+        return reply({"score": 1.0})
+
+    server.script = script
     with pytest.raises(TransientRewardError, match=r"gave no whole reply within 0\.2 s"):
         judge(server.url, [sample()], request_timeout_s=0.2)
+    left.set()
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

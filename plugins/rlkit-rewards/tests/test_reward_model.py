@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from collections.abc import Callable
@@ -240,9 +241,10 @@ def test_a_folder_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_replicas_without_ray_are_refused_at_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    folder, found = make(), importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "ray" else found(name, *rest))
     with pytest.raises(MissingRequirementError, match="replicas of a reward model need Ray"):
-        RewardModel(RewardModelOptions(model=str(make()), replicas=2))
+        RewardModel(RewardModelOptions(model=str(folder), replicas=2))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

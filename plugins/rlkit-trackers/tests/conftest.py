@@ -36,7 +36,8 @@ def play(tmp_path: Path) -> Callable[..., HookRelay]:
     ) -> HookRelay:
         folder = tmp_path / "runs" / "played"
         (folder / "validation").mkdir(parents=True, exist_ok=True)
-        relay = HookRelay.for_run([name], skip=("console", "jsonl"), options={name: options})
+        # What a tracker has not taken by then is lost, and a busy machine takes its time to import its package alone.
+        relay = HookRelay.for_run([name], skip=("console", "jsonl"), options={name: {"flush_s": 120, **options}})
         info = RunInfo("ppo", "played", folder, CONFIG, total_steps=4, first_step=first)
         rollouts = FakeEngine().generate(fake_prompts(3), SamplingParams(max_tokens=2))
         rewards = [Reward(0.25), Reward(1.0), Reward(0.0, error="late")]

@@ -65,9 +65,7 @@ def history(found):
 
 
 def test_metrics_config_answers_and_checkpoints_are_in_the_files(play, tmp_path, capfd):
-    assert not play(
-        "wandb", mode="offline", flush_s=120, project="p", group="g", tags=["t"], answers_every=2, answers=2
-    ).failures
+    assert not play("wandb", mode="offline", project="p", group="g", tags=["t"], answers_every=2, answers=2).failures
     found = records(tmp_path / "runs/played")
     run = next(record.run for record in found if record.WhichOneof("record_type") == "run")
     assert (run.project, run.run_group, list(run.tags), run.display_name) == ("p", "g", ["t"], "played")
@@ -90,8 +88,8 @@ def test_metrics_config_answers_and_checkpoints_are_in_the_files(play, tmp_path,
 
 
 def test_a_resumed_run_keeps_its_id_and_has_each_step_once(play, tmp_path):
-    play("wandb", mode="offline", flush_s=120, last=3, status="failed")
-    play("wandb", mode="offline", flush_s=120, first=2, last=4)
+    play("wandb", mode="offline", last=3, status="failed")
+    play("wandb", mode="offline", first=2, last=4)
     found = records(tmp_path / "runs/played")
     steps = [row["step"] for row in history(found) if "reward/mean" in row]
     assert steps == [1, 2, 3, 4], "step 3 was done twice"
@@ -104,7 +102,7 @@ def test_a_home_folder_that_cannot_be_written_is_not_needed(play, tmp_path, monk
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    assert not play("wandb", mode="offline", flush_s=120, answers_every=2).failures
+    assert not play("wandb", mode="offline", answers_every=2).failures
     tables = [row for row in history(records(tmp_path / "runs/played")) if "answers/training/nrows" in row]
     assert [row["step"] for row in tables] == [2, 4]
 

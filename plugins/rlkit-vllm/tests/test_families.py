@@ -58,7 +58,7 @@ def test_vllm_started_by_hand_knows_the_models_of_installed_families(tmp_path: P
         env={**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "True True"

@@ -57,7 +57,7 @@ def harness_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("model") / "model", seed=3)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def task_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """`tiny_choice`, `tiny_generate` and `tiny_rolling`; no hub is asked, and nothing is cached outside the test."""
     folder = tmp_path_factory.mktemp("tasks")

@@ -111,7 +111,7 @@ class Page:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(5)
+            self._process.wait()
         os.close(self._from)
 
     def _call(self, method: str, **parameters: Any) -> Any:

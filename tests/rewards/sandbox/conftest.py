@@ -14,6 +14,13 @@ from rlkit.rewards.sandbox.session import Session
 LIMITS = Limits(wall_s=20, cpu_s=20, total_s=100, memory_mib=256, processes=8, file_mib=8, tmp_mib=16, output_kib=64)
 
 
+@pytest.fixture(autouse=True)
+def turns_of_this_test(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other process's turns: to wait for one may take as long as its program."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("turns")))
+    monkeypatch.setattr("tempfile.tempdir", None)
+
+
 @pytest.fixture(scope="session")
 def works() -> None:
     """Skips where bubblewrap is missing or does not work."""

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hostile_programs import GREEDY, LIMITS, run_hostile
+from hostile_programs import GREEDY, LIMITS, open_to_all, run_hostile
 
 from rlkit.rewards.sandbox import BubblewrapSandbox, Outcome, Run, Task
 from rlkit.rewards.sandbox.session import Session
@@ -73,8 +73,7 @@ for path in PATHS:
 
 
 def test_nothing_outside_can_be_written(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o755)
+    open_to_all(tmp_path)
     target = tmp_path / "file"
     target.write_text("as it was")
     target.chmod(0o666)
@@ -102,8 +101,7 @@ def test_nothing_outside_can_be_written(tmp_path: Path) -> None:
 
 
 def test_links_lead_nowhere(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o755)
+    open_to_all(tmp_path)
     (tmp_path / "secret").write_text("hidden")
     source = f"""
 import os
@@ -207,13 +205,15 @@ def test_a_sandbox_that_is_brought_down_does_not_spoil_the_next_test(monkeypatch
 def test_dead_orphans_do_not_use_up_the_processes() -> None:
     source = """
 import os, time
-for _ in range(3 * 8):
-    child = os.fork()
-    if child == 0:
-        if os.fork() == 0: os._exit(0)
-        os._exit(0)
-    os.waitpid(child, 0)
-    time.sleep(0.1)
+orphans = 0
+while orphans < 2 * 8:
+    try:
+        child = os.fork()
+        if child == 0: os._exit(1 if os.fork() else 0)
+        orphans += os.waitpid(child, 0)[1] == 256
+    except OSError:
+        if os.getppid() != 1: os._exit(2)
+        time.sleep(0.01)  # the dead before this one are still to be let go
 print('done')
 """
     assert run_hostile(source, Run()).stdout == "done\n"

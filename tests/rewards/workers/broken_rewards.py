@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from rlkit.errors import TransientRewardError
 from rlkit.types import Sample
@@ -91,8 +92,12 @@ def draws_from_torch(response: str) -> float:
     return float(torch.rand(()))
 
 
-def who(response: str) -> float:
-    time.sleep(0.02)
+def meets(response: str) -> float:
+    """Which process this is, once three have been given an answer; a response is a file in the folder where they meet."""
+    place = Path(response).parent
+    (place / str(os.getpid())).touch()
+    while len(list(place.iterdir())) < 3:
+        time.sleep(0.01)
     return float(os.getpid())
 
 

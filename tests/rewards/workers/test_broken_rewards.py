@@ -176,12 +176,16 @@ def test_the_order_of_a_set_is_the_same_in_every_run(monkeypatch: pytest.MonkeyP
     assert firsts[0] == firsts[1]
 
 
-def test_slow_work_is_spread_over_all_workers_and_they_are_kept() -> None:
-    with make_scorer("who", workers=3, remembered_verdicts=0) as scorer:
-        first = {reward.score for reward in scorer.score(samples([str(number) for number in range(60)]))}
-        second = {reward.score for reward in scorer.score(samples([str(number) for number in range(60)]))}
-    assert len(first) == 3
-    assert second == first
+def test_slow_work_is_spread_over_all_workers_and_they_are_kept(tmp_path: Path) -> None:
+    workers = []
+    with make_scorer("meets", workers=3) as scorer:
+        for batch in ("first", "second"):
+            (tmp_path / batch).mkdir()
+            rewards = scorer.score(samples([f"{tmp_path / batch}/{number}" for number in range(60)]))
+            assert not any(reward.error for reward in rewards)
+            workers.append({reward.score for reward in rewards})
+    assert len(workers[0]) == 3
+    assert workers[1] == workers[0]
 
 
 def test_what_a_function_prints_does_not_reach_the_output(capfd: pytest.CaptureFixture[str]) -> None:
@@ -213,7 +217,7 @@ def wait_until_gone(processes: Sequence[int]) -> list[int]:
 
 
 def test_processes_that_outlive_their_answer_end_with_the_worker() -> None:
-    with make_scorer("forks", workers=1, timeout_s=1.5) as scorer:
+    with make_scorer("forks", workers=1, timeout_s=3.0) as scorer:
         children = [int(reward.score) for reward in scorer.score(samples(["a", "b"]))]
         assert all(map(is_alive, children))  # a function may keep a helper
         assert scorer.score(samples(["hang"]))[0].error

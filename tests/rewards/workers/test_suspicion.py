@@ -29,7 +29,8 @@ def make_scorer(*, workers: int, timeout_s: float) -> Scorer:
         remembered_verdicts=0,
     )
     scorer = build_scorer(section)
-    rewards = scorer.score(samples(["0.1"] * 8 * workers))  # all workers have started
+    # All workers have started, and one was so slow that those that come to an end in time are not given up soon.
+    rewards = scorer.score(samples(["1.2", *["0.1"] * 8 * workers]))
     assert not any(reward.error for reward in rewards)
     return scorer
 
@@ -40,22 +41,22 @@ def samples(responses: Sequence[str]) -> list[Sample]:
 
 @pytest.mark.parametrize(("workers", "hanging"), [(4, 2), (2, 3), pytest.param(1, 2, marks=pytest.mark.slow)])
 def test_answers_that_hang_together_cost_no_slow_one_its_verdict(workers: int, hanging: int) -> None:
-    with make_scorer(workers=workers, timeout_s=1.5) as scorer:
+    with make_scorer(workers=workers, timeout_s=3.0) as scorer:
         rewards = scorer.score(samples(["hang"] * hanging + ["0.4"] * 10))
     assert [reward.error is None for reward in rewards] == [False] * hanging + [True] * 10
-    assert all("no verdict within 1.5 s" in str(reward.error) for reward in rewards[:hanging])
+    assert all("no verdict within 3 s" in str(reward.error) for reward in rewards[:hanging])
 
 
 @pytest.mark.slow
 def test_a_group_that_hangs_costs_no_other_answer_its_verdict() -> None:
-    with make_scorer(workers=12, timeout_s=1.5) as scorer:
+    with make_scorer(workers=12, timeout_s=3.0) as scorer:
         for _ in range(3):
             rewards = scorer.score(samples(["hang"] * 16 + ["0.4"] * 60))
             assert sum(reward.error is None for reward in rewards) == 60
 
 
 def test_a_function_that_hangs_is_given_up_and_judges_the_next_batch() -> None:
-    with make_scorer(workers=4, timeout_s=1.5) as scorer:
+    with make_scorer(workers=4, timeout_s=3.0) as scorer:
         judging = scorer.begin(samples(["hang"] * 40))
         errors = [str(reward.error) for reward in judging.result()]
         assert sum("given up: none of the last" in error for error in errors) >= 40 - 8
@@ -68,16 +69,16 @@ def test_a_verdict_that_comes_after_its_function_was_given_up_does_no_harm(monke
     kill, kills = Nursery.kill, count()
 
     def kill_late(nursery: Nursery, worker: int) -> None:  # as on a machine that swaps; those that hang die at once
-        threading.Timer(0.0 if next(kills) < 4 else 2.0, kill, (nursery, worker)).start()
+        threading.Timer(0.0 if next(kills) < 4 else 4.0, kill, (nursery, worker)).start()
 
-    with make_scorer(workers=4, timeout_s=2.0) as scorer:
+    with make_scorer(workers=4, timeout_s=6.0) as scorer:
         monkeypatch.setattr(Nursery, "kill", kill_late)
-        rewards = scorer.score(samples(["hang"] * 4 + ["1.7"] * 8))
+        rewards = scorer.score(samples(["hang"] * 4 + ["3.5"] * 8))
         assert any("given up" in str(reward.error) for reward in rewards)
-        assert scorer.score(samples(["1.9"]))[0].error is None
+        assert scorer.score(samples(["3.5"]))[0].error is None
 
 
 def test_the_last_answers_have_their_whole_time_when_few_have_failed() -> None:
-    with make_scorer(workers=2, timeout_s=1.8) as scorer:
-        rewards = scorer.score(samples(["hang", "hang", "1.2"]))
+    with make_scorer(workers=2, timeout_s=4.0) as scorer:
+        rewards = scorer.score(samples(["hang", "hang", "2.0"]))
     assert [reward.error is None for reward in rewards] == [False, False, True]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from rlkit.rewards.sandbox import BubblewrapSandbox, Check, Limits, Outcome, Run
 from rlkit.rewards.sandbox.session import GRACE_S
@@ -323,6 +324,12 @@ def check(candidate):
     assert candidate(3) == "SECRET-4711"
     assert candidate(4) == ["SECRET" + "-", 12]
 """
+
+
+def open_to_all(folder: Path) -> None:
+    """Whoever the program runs as can read `folder` and those that pytest has put it into."""
+    for each in (folder, *folder.parents[:3]):
+        each.chmod(each.stat().st_mode & 0o7777 | 0o055)  # the last one may be /tmp, which keeps what it has
 
 
 def run_hostile(source: str, task: Run | Check, *, python: str = "") -> Outcome:

@@ -120,6 +120,10 @@ def main() -> NoReturn:
     except OSError as error:
         if error.errno not in NO_ROOM or os.environ.get(DEBUG_VARIABLE):
             raise
+        try:
+            sys.stdout.flush()
+        except OSError:
+            discard_output()
         place = f" ({error.filename})" if error.filename else ""
         fail(f"{error.strerror}{place}; make room, and run the same command again", 1)
     except SystemExit as end:
@@ -131,9 +135,14 @@ def main() -> NoReturn:
 
 
 def leave_quietly() -> NoReturn:
-    """Exit after the reader of a pipe (`| head`) has seen enough, without Python's complaint about lost output."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Exit after the reader of a pipe (`| head`) has seen enough."""
+    discard_output()
     raise SystemExit(0)
+
+
+def discard_output() -> None:
+    """What is still to be written goes nowhere: Python would complain of its loss at the very end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(message: str, exit_code: int) -> NoReturn:

@@ -1,9 +1,8 @@
-"""The report in a real browser: it draws, it follows the pointer, it is quick, and hostile answers stay text."""
+"""The report in a real browser: it draws, it follows the pointer, and hostile answers stay text."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +18,6 @@ pytestmark = [
 ]
 
 ATTACK = "</script><script>document.title = 'broken in'</script><img src=x onerror=\"document.title = 'broken in'\">"
-LOADS_IN_S = 3.0
-ATTEMPTS = 2
 
 
 @pytest.fixture(scope="module")
@@ -223,18 +220,7 @@ def test_the_page_never_scrolls_sideways(which: str, width: int, page: Page, req
     assert page.ask("document.documentElement.scrollWidth") <= width
 
 
-def seconds_to_open(page: Page, report: Path) -> float:
-    """Until the charts in sight are drawn and the answers can be searched; on a busy machine, those that the page worked."""
-    before, began = page.worked_s(), time.monotonic()
-    page.open(report)
-    waited = time.monotonic() - began
-    worked = sum(seconds - before.get(process, 0.0) for process, seconds in page.worked_s().items())
-    return min(waited, worked)
-
-
-def test_a_thousand_steps_with_twenty_thousand_answers_are_there_within_three_seconds(
-    tmp_path: Path, page: Page
-) -> None:
-    report = write_report(make_large_run(tmp_path / "large", steps=1_000, answers=20))
-    assert min(seconds_to_open(page, report) for _ in range(ATTEMPTS)) < LOADS_IN_S
+def test_a_thousand_steps_with_twenty_thousand_answers_can_be_looked_at(tmp_path: Path, page: Page) -> None:
+    """How soon: benchmarks/report_opening.py."""
+    page.open(write_report(make_large_run(tmp_path / "large", steps=1_000, answers=20)))
     assert text_of(page, ".count") == "20,000 answers"

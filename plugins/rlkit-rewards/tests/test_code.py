@@ -6,10 +6,8 @@ import gzip
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,27 +157,15 @@ def human_eval() -> list[dict[str, str]]:
         return [json.loads(line) for line in lines]
 
 
-def cpu_seconds() -> float:
-    """Of this process and of all that it has started and seen the end of, sandboxes and programs included."""
-    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in spent)
-
-
 @needs_sandbox
 @pytest.mark.slow
 class TestHumanEval:
-    def test_all_canonical_solutions_score_1_within_a_minute_of_two_cores(self) -> None:
+    def test_all_canonical_solutions_score_1(self) -> None:
+        """How soon: benchmarks/sandbox_humaneval.py."""
         rows = human_eval()
-        reward = Code(CodeOptions())
-        started, computed = time.monotonic(), cpu_seconds()
-        rewards = reward([problem(row, row["canonical_solution"]) for row in rows])
-        seconds, computed = time.monotonic() - started, cpu_seconds() - computed
+        rewards = Code(CodeOptions())([problem(row, row["canonical_solution"]) for row in rows])
         wrong = [(row["task_id"], r.parts) for row, r in zip(rows, rewards, strict=True) if r.score != 1.0]
         assert (len(rewards), wrong) == (164, [])
-        # Others may keep the cores busy, so wall time says nothing here. What was computed fits into a minute of two
-        # cores with half of them to spare.
-        assert 1.0 < computed < 60.0
-        assert seconds < 900.0
 
     def test_all_score_1_in_the_workers_of_a_run_too(self) -> None:
         """With the options and the number of workers that a run has unless it says otherwise."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import signal
@@ -175,6 +176,10 @@ def _settle(surroundings: Surroundings) -> None:
     sys.path[:] = surroundings.path
     os.chdir(surroundings.folder)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            line_buffering=True
+        )  # a worker may end at any time, and what was printed by then is to be seen
 
 
 def _limit_memory(limit: int) -> None:

@@ -85,7 +85,7 @@ def test_when_every_answer_hangs_only_the_first_ones_are_waited_for() -> None:
     with make_scorer("score", timeout_s=0.5) as scorer:
         judging = scorer.begin(samples(["hang"]) + samples(["regex"] * 40))
         assert all(reward.error for reward in judging.result())
-        assert judging.report().restarts < 8
+        assert judging.report().restarts < 20, "one for each of 41 if all were waited for"
 
 
 def test_the_first_fault_stops_the_batch_where_it_should() -> None:

@@ -32,12 +32,12 @@ def enter_cpu_mode() -> None:
             "device = cpu: megatron-core takes a GPU wherever there is one; set the device to cuda, or hide the GPUs "
             "(CUDA_VISIBLE_DEVICES=)"
         )
+    _stand_in_for_streams()  # each time: what else computes in this process without CUDA, as vLLM does, has some of its own
     if _entered:
         return
     _entered = True
     _stand_in_for_the_device()
     _stand_in_for_the_random_state()
-    _stand_in_for_streams()
     _stand_in_for_unequal_messages()
     _leave_out_of_megatron()
 
@@ -98,7 +98,12 @@ def _stand_in_for_the_random_state() -> None:
 class _Stream:
     """Work on the CPU is done in order."""
 
+    device = CPU
+
     def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def query(self) -> bool:
+        return True
 
     wait_stream = wait_event = synchronize = record = wait = lambda self, *_, **__: None
 

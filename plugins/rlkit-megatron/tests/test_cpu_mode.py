@@ -46,6 +46,24 @@ def test_types_are_named_as_on_cuda_for_a_moment_only(monkeypatch):
 
 
 @pytest.mark.slow
+def test_stand_ins_of_another_library_give_way_to_those_that_megatron_needs():
+    """vLLM's, which come with it and have no events."""
+    code = """
+import torch
+from rlkit_megatron.cpu_mode import enter_cpu_mode
+enter_cpu_mode()
+class Stream:
+    record_event = lambda self: None
+torch.cuda.Stream, torch.cuda.current_stream = Stream, lambda: Stream()
+enter_cpu_mode()
+for stream in (torch.cuda.Stream(), torch.cuda.current_stream()):
+    stream.record_event().synchronize()
+    print(stream.query(), stream.device)
+"""
+    assert run(code) == "True cpu\nTrue cpu"
+
+
+@pytest.mark.slow
 def test_contexts_that_choose_a_device_go_on_working():
     """transformers builds its models in one, and would get wrong buffers."""
     code = """

@@ -21,7 +21,7 @@ from rlkit_rewards.code_options import CodeOptions
 
 from rlkit.types import Prompt, Sample
 
-ROUNDS = 3
+ROUNDS = 2
 
 
 def cpu_seconds() -> float:

@@ -176,10 +176,9 @@ def _settle(surroundings: Surroundings) -> None:
     sys.path[:] = surroundings.path
     os.chdir(surroundings.folder)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # A worker may end at any time, and what was printed by then is to be seen.
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            line_buffering=True
-        )  # a worker may end at any time, and what was printed by then is to be seen
+        sys.stdout.reconfigure(line_buffering=True)
 
 
 def _limit_memory(limit: int) -> None:
